@@ -1,0 +1,9 @@
+//! The pure heart: paths, versions, snapshots, and the decision what a sync does.
+//!
+//! Nothing here is async or touches a file, a clock, a network or a terminal; time is an argument.
+
+pub mod age;
+pub mod digest;
+pub mod path;
+pub mod shown;
+pub mod side;

@@ -1,0 +1,1 @@
+//! Joins the rooms: one sync seen from System 2, one from System 1.

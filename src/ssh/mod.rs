@@ -1,0 +1,1 @@
+//! The carrier: SSH client and server, keys, credits. Knows no sync message.

@@ -1,0 +1,1 @@
+//! Byte streams: TCP, a child process, memory. Knows no SSH.
