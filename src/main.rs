@@ -1,1 +1,3 @@
+//! Parse, run, map to an exit code.
+
 fn main() {}

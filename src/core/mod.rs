@@ -3,7 +3,12 @@
 //! Nothing here is async or touches a file, a clock, a network or a terminal; time is an argument.
 
 pub mod age;
+pub mod base;
 pub mod digest;
 pub mod path;
+pub mod plan;
+pub mod policy;
 pub mod shown;
 pub mod side;
+pub mod snapshot;
+pub mod version;

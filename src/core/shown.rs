@@ -52,10 +52,7 @@ mod tests {
     #[test]
     fn nothing_that_acts_on_a_terminal_survives() {
         let evil = "a\x1b[2Jb\u{9b}31m\u{202e}c\n\u{200b}d\\".as_bytes();
-        assert_eq!(
-            Shown(evil).to_string(),
-            "a\\x1b[2Jb\\u{9b}31m\\u{202e}c\\n\\u{200b}d\\\\"
-        );
+        assert_eq!(Shown(evil).to_string(), "a\\x1b[2Jb\\u{9b}31m\\u{202e}c\\n\\u{200b}d\\\\");
         assert_eq!(Shown(b"\xff\xfe").to_string(), "\\xff\\xfe");
         assert_eq!(Shown("grüße 日本".as_bytes()).to_string(), "grüße 日本");
     }

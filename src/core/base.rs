@@ -1,0 +1,97 @@
+//! The last state on which both sides agreed.
+
+use serde::{Deserialize, Serialize};
+
+use super::digest::Digest;
+use super::path::RelPath;
+use super::version::{Bits, Content};
+
+/// What both sides last agreed on for one path.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct BaseEntry {
+    /// The agreed content.
+    pub content: BaseContent,
+    /// The agreed permission bits.
+    pub bits: Bits,
+}
+
+/// Content of a base row; unlike [`Content`] a file's hash is always known.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum BaseContent {
+    /// A regular file.
+    File {
+        /// Length in bytes.
+        size: u64,
+        /// SHA-256 of the bytes.
+        sha256: Digest,
+    },
+    /// A symbolic link.
+    Link {
+        /// Its target.
+        target: Box<[u8]>,
+    },
+    /// A folder.
+    Folder {
+        /// Both agreed that it goes, but one side still holds it for members that a sync may not touch: it
+        /// counts as absent until it has a visible member again.
+        gone: bool,
+    },
+}
+
+impl BaseEntry {
+    /// The row for content whose hash is known; `None` while it is not.
+    pub fn of(content: &Content, bits: Bits) -> Option<BaseEntry> {
+        let content = match content {
+            Content::File { size, sha256 } => BaseContent::File {
+                size: *size,
+                sha256: if *size == 0 { Digest::of(b"") } else { (*sha256)? },
+            },
+            Content::Link { target } => BaseContent::Link { target: target.clone() },
+            Content::Folder => BaseContent::Folder { gone: false },
+        };
+        Some(BaseEntry { content, bits })
+    }
+
+    /// The agreed content as a [`Content`].
+    pub fn as_content(&self) -> Content {
+        match &self.content {
+            BaseContent::File { size, sha256 } => Content::File { size: *size, sha256: Some(*sha256) },
+            BaseContent::Link { target } => Content::Link { target: target.clone() },
+            BaseContent::Folder { .. } => Content::Folder,
+        }
+    }
+}
+
+/// The base of one pair of roots: rows in path order. Empty for a first meeting.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Base(Vec<(RelPath, BaseEntry)>);
+
+impl Base {
+    /// From rows in any order; of two rows for one path the later stays.
+    pub fn from_rows(mut rows: Vec<(RelPath, BaseEntry)>) -> Base {
+        if !rows.is_sorted_by(|a, b| a.0 < b.0) {
+            rows.reverse();
+            rows.sort_by(|a, b| a.0.cmp(&b.0));
+            rows.dedup_by(|later, first| later.0 == first.0);
+        }
+        Base(rows)
+    }
+
+    /// All rows, in path order.
+    pub fn rows(&self) -> &[(RelPath, BaseEntry)] {
+        &self.0
+    }
+
+    /// The row of `path`.
+    pub fn at(&self, path: &RelPath) -> Option<&BaseEntry> {
+        let at = self.0.binary_search_by(|row| row.0.cmp(path)).ok()?;
+        Some(&self.0[at].1)
+    }
+
+    /// The rows of `folder` itself and everything below it.
+    pub fn within(&self, folder: &RelPath) -> &[(RelPath, BaseEntry)] {
+        let start = self.0.partition_point(|row| row.0 < *folder);
+        let rest = &self.0[start..];
+        &rest[..rest.partition_point(|row| row.0.is_within(folder))]
+    }
+}
