@@ -5,6 +5,7 @@
 pub mod age;
 pub mod base;
 pub mod digest;
+pub mod merge;
 pub mod path;
 pub mod plan;
 pub mod policy;

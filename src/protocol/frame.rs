@@ -1,0 +1,222 @@
+//! The bytes of one file on its own channel.
+//!
+//! A channel begins with an [`Opening`] from System 2. Then the side that has the content sends frames: one byte
+//! of kind, three bytes of length (big-endian), that many bytes. Only [`Frame::End`] means that the file is
+//! complete; a channel that closes without it has failed.
+
+use bytes::{Buf, Bytes, BytesMut};
+use thiserror::Error;
+
+use crate::core::digest::Digest;
+
+/// The most bytes in one frame: what fits, with its head, in one packet of the carrier.
+pub const MAX_FRAME: usize = 61_440 - HEAD;
+/// Bytes before a frame's content.
+pub const HEAD: usize = 4;
+/// Bytes of an encoded [`Opening`].
+pub const OPENING: usize = 13;
+
+/// The first bytes on a file's channel, from System 2: 1 byte (1 push, 2 pull), item (4, big-endian), offset (8).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Opening {
+    /// Whether System 2 sends the content (else it asks System 1 to).
+    pub push: bool,
+    /// Index into the plan.
+    pub item: u32,
+    /// Content before this offset is already at the receiver.
+    pub offset: u64,
+}
+
+/// One frame, its content not copied from the packet it came in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Frame {
+    /// Kind 0: content bytes, in order. May come in several pieces, each as it arrives.
+    Data(Bytes),
+    /// Kind 1: all content was sent; the SHA-256 of the whole file, what was at the receiver before included.
+    End(Digest),
+    /// Kind 2: the sender cannot send it; 1 if it changed since the scan, 0 for other causes, then one line.
+    Abort {
+        /// It changed or vanished since the scan.
+        changed: bool,
+        /// One line for the report, not yet escaped.
+        text: Vec<u8>,
+    },
+}
+
+/// Bytes that are no frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum FrameError {
+    /// An unknown kind, or a length that its kind cannot have.
+    #[error("the other end sent a malformed frame")]
+    Malformed,
+}
+
+impl Opening {
+    /// As bytes.
+    pub fn encode(self) -> [u8; OPENING] {
+        let mut bytes = [0; OPENING];
+        bytes[0] = if self.push { 1 } else { 2 };
+        bytes[1..5].copy_from_slice(&self.item.to_be_bytes());
+        bytes[5..].copy_from_slice(&self.offset.to_be_bytes());
+        bytes
+    }
+
+    /// From bytes.
+    pub fn decode(mut bytes: &[u8]) -> Result<Opening, FrameError> {
+        if bytes.len() != OPENING {
+            return Err(FrameError::Malformed);
+        }
+        let push = match bytes.get_u8() {
+            1 => true,
+            2 => false,
+            _ => return Err(FrameError::Malformed),
+        };
+        Ok(Opening { push, item: bytes.get_u32(), offset: bytes.get_u64() })
+    }
+}
+
+/// Writes the head of a data frame of `length` bytes into `head`.
+pub fn data_head(length: usize) -> [u8; HEAD] {
+    head(0, length)
+}
+
+/// Appends an end frame.
+pub fn put_end(bytes: &mut BytesMut, digest: &Digest) {
+    bytes.extend_from_slice(&head(1, digest.0.len()));
+    bytes.extend_from_slice(&digest.0);
+}
+
+/// Appends an abort frame; the text is cut at 1000 bytes.
+pub fn put_abort(bytes: &mut BytesMut, changed: bool, text: &str) {
+    let text = &text.as_bytes()[..text.len().min(MAX_TEXT)];
+    bytes.extend_from_slice(&head(2, 1 + text.len()));
+    bytes.extend_from_slice(&[u8::from(changed)]);
+    bytes.extend_from_slice(text);
+}
+
+const MAX_TEXT: usize = 1000;
+
+fn head(kind: u8, length: usize) -> [u8; HEAD] {
+    let [_, a, b, c] = (length as u32).to_be_bytes();
+    [kind, a, b, c]
+}
+
+/// Takes a channel's bytes as they arrive, however they are split, and gives its opening and frames.
+#[derive(Debug, Default)]
+pub struct FrameReader {
+    /// What has arrived and was not given out; at most one small frame, or a head, is ever gathered here.
+    held: BytesMut,
+    /// Bytes of the current data frame that are still to come.
+    data: usize,
+}
+
+impl FrameReader {
+    /// Takes the opening off the front of `bytes` once all of it has arrived.
+    pub fn opening(&mut self, bytes: &mut Bytes) -> Result<Option<Opening>, FrameError> {
+        if !self.gather(bytes, OPENING) {
+            return Ok(None);
+        }
+        let opening = Opening::decode(&self.held)?;
+        self.held.clear();
+        Ok(Some(opening))
+    }
+
+    /// Takes the next frame, or piece of a data frame, off the front of `bytes`; `None` once more must arrive.
+    pub fn frame(&mut self, bytes: &mut Bytes) -> Result<Option<Frame>, FrameError> {
+        loop {
+            if self.data > 0 {
+                let piece = bytes.split_to(self.data.min(bytes.len()));
+                self.data -= piece.len();
+                return Ok((!piece.is_empty()).then_some(Frame::Data(piece)));
+            }
+            if !self.gather(bytes, HEAD) {
+                return Ok(None);
+            }
+            let (kind, length) =
+                (self.held[0], u32::from_be_bytes([0, self.held[1], self.held[2], self.held[3]]));
+            let length = length as usize;
+            match kind {
+                0 if (1..=MAX_FRAME).contains(&length) => {
+                    self.data = length;
+                    self.held.clear();
+                }
+                1 if length == 32 => return self.small(bytes, length, end),
+                2 if (1..=1 + MAX_TEXT).contains(&length) => return self.small(bytes, length, abort),
+                _ => return Err(FrameError::Malformed),
+            }
+        }
+    }
+
+    /// A frame that is gathered whole before it is given out.
+    fn small(
+        &mut self,
+        bytes: &mut Bytes,
+        length: usize,
+        make: fn(&[u8]) -> Option<Frame>,
+    ) -> Result<Option<Frame>, FrameError> {
+        if !self.gather(bytes, HEAD + length) {
+            return Ok(None);
+        }
+        let frame = make(&self.held[HEAD..]).ok_or(FrameError::Malformed)?;
+        self.held.clear();
+        Ok(Some(frame))
+    }
+
+    /// Moves bytes over until `length` are held.
+    fn gather(&mut self, bytes: &mut Bytes, length: usize) -> bool {
+        let missing = length.saturating_sub(self.held.len()).min(bytes.len());
+        self.held.extend_from_slice(&bytes.split_to(missing));
+        self.held.len() >= length
+    }
+}
+
+fn end(content: &[u8]) -> Option<Frame> {
+    Some(Frame::End(Digest(content.try_into().ok()?)))
+}
+
+fn abort(content: &[u8]) -> Option<Frame> {
+    let (&changed, text) = content.split_first()?;
+    Some(Frame::Abort { changed: changed == 1, text: text.to_vec() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// All frames of a stream that arrives in pieces of `size` bytes, data joined.
+    fn read(stream: &[u8], size: usize) -> Result<(Vec<u8>, Vec<Frame>), FrameError> {
+        let (mut reader, mut data, mut others) = (FrameReader::default(), Vec::new(), Vec::new());
+        for piece in stream.chunks(size) {
+            let mut bytes = Bytes::copy_from_slice(piece);
+            while let Some(frame) = reader.frame(&mut bytes)? {
+                match frame {
+                    Frame::Data(piece) => data.extend_from_slice(&piece),
+                    other => others.push(other),
+                }
+            }
+        }
+        Ok((data, others))
+    }
+
+    proptest! {
+        #[test]
+        fn frames_do_not_depend_on_how_the_stream_is_split(content in proptest::collection::vec(any::<u8>(), 1..300), size in 1usize..80) {
+            let mut stream = BytesMut::new();
+            for part in content.chunks(41) {
+                stream.extend_from_slice(&data_head(part.len()));
+                stream.extend_from_slice(part);
+            }
+            put_end(&mut stream, &Digest::of(&content));
+            put_abort(&mut stream, true, "gone");
+            let abort = Frame::Abort { changed: true, text: b"gone".to_vec() };
+            prop_assert_eq!(read(&stream, size), Ok((content.clone(), vec![Frame::End(Digest::of(&content)), abort])));
+        }
+
+        #[test]
+        fn reading_is_total(stream in proptest::collection::vec(any::<u8>(), 0..200), size in 1usize..80) {
+            let _ = read(&stream, size);
+            let _ = FrameReader::default().opening(&mut Bytes::from(stream));
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The control messages, in the order in which a sync sends them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::age::Timestamp;
+use crate::core::digest::Digest;
+use crate::core::path::{Name, RelPath};
+use crate::core::policy::{ConflictPolicy, May};
+use crate::core::snapshot::Node;
+use crate::core::version::Bits;
+
+use super::rows::Row;
+
+/// The oldest version of the protocol that this build speaks.
+pub const OLDEST: u16 = 1;
+/// The newest version of the protocol that this build speaks.
+pub const NEWEST: u16 = 1;
+/// The most pattern lines that one side's exclude rules may have.
+pub const MAX_RULES: usize = 1000;
+/// The longest pattern line, in bytes.
+pub const MAX_RULE: usize = 1024;
+/// The most paths in one request for hashes or listings.
+pub const MAX_PATHS: usize = 4096;
+
+/// A random name of a root or a run.
+pub type Id = [u8; 16];
+
+/// System 2's first message.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Hello {
+    /// The export, as System 1 names it.
+    pub export: String,
+    /// The folder below the export that is the root.
+    pub sub: RelPath,
+    /// System 2's root; none where nothing may be written there (a dry run of a new root).
+    pub root: Option<Id>,
+    /// What System 2 wants.
+    pub wish: Wish,
+    /// System 2's exclude rules, gitignore lines; they hold on both sides.
+    pub rules: Vec<Vec<Vec<u8>>>,
+    /// For what newer builds add: names and values; a name that is not known is ignored.
+    pub extensions: Vec<(String, Vec<u8>)>,
+}
+
+/// What the user asked for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Wish {
+    /// Compare only; neither side creates or changes anything.
+    pub dry: bool,
+    /// Distrust the index: hash every file before comparing.
+    pub checksum: bool,
+    /// Deletions travel.
+    pub delete: bool,
+    /// Who wins a conflict.
+    pub conflict: ConflictPolicy,
+    /// Whether System 1 may be written (`--pull` says no).
+    pub write_one: bool,
+    /// Whether System 2 may be written (`--push` says no).
+    pub write_two: bool,
+    /// The written side becomes equal to the other.
+    pub mirror: bool,
+    /// Accept a root that is not the one known at its place.
+    pub new_root: bool,
+    /// `--max-delete`, as text; each side judges its own deletions by it.
+    pub max_delete: String,
+    /// Days a displaced version is kept; `None` with `--no-history`.
+    pub keep_days: Option<u32>,
+}
+
+/// System 1's answer to [`Hello`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Welcome {
+    /// System 1's clock when it had read the hello. All its ages count from here.
+    pub clock: Timestamp,
+    /// System 1's root; none in a dry run of a new root.
+    pub root: Option<Id>,
+    /// The run ids that System 1 accepts for this pair of roots: the last, and one before it; empty at a first meeting.
+    pub runs: Vec<Id>,
+    /// System 1's exclude rules.
+    pub rules: Vec<Vec<Vec<u8>>>,
+    /// What System 1 lets this client change.
+    pub may: May,
+    /// As [`Hello::extensions`].
+    pub extensions: Vec<(String, Vec<u8>)>,
+}
+
+/// Everything that follows the greeting. The first comment on each says who sends it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Message {
+    /// Either: the session ends here, with one line for the user.
+    Refuse(Refusal),
+    /// Two: how both count ages, and what of the base both may use.
+    Begin(Begin),
+    /// One: its snapshot is ready; the digest of the whole tree.
+    Top {
+        /// Absent while a hash is not known.
+        digest: Option<Digest>,
+        /// Files, links and folders.
+        entries: u64,
+        /// Bytes of the files.
+        bytes: u64,
+        /// Paths that could not be scanned, for the report.
+        problems: Vec<(RelPath, String)>,
+    },
+    /// Two: list these folders; `true` asks for everything below as well.
+    List(Vec<(RelPath, bool)>),
+    /// One: members of a folder (some of them while `more`), in name order. A deep listing goes on with the folders below, in path order.
+    Listing {
+        /// The folder.
+        folder: RelPath,
+        /// Its members.
+        members: Vec<(Name, Listed)>,
+        /// More members of the same folder follow in another message.
+        more: bool,
+    },
+    /// One: everything asked for by the last [`Message::List`] has been sent.
+    Listed,
+    /// Either: which SHA-256 have these files? Asked only where a hash can settle a question.
+    AskHashes(Vec<RelPath>),
+    /// Either: the answers, in the order of the question.
+    Hashes(Vec<Result<Digest, Unhashed>>),
+    /// Two: the paths that differ, with its own versions and the base's; more follow until [`Message::Compared`].
+    Rows(Vec<Row>),
+    /// Two: all rows are sent; the digest of the plan it made, and its guard's objection, if any.
+    Compared {
+        /// Of the plan.
+        plan: Digest,
+        /// Why nothing may be changed on System 2.
+        guard: Option<Refusal>,
+    },
+    /// One: it made the same plan (otherwise it refuses), and its guard's objection, if any.
+    Agreed {
+        /// Why nothing may be changed on System 1.
+        guard: Option<Refusal>,
+    },
+    /// One: the items whose content it needs, in path order.
+    Needs(Vec<Need>),
+    /// One: all needs are named.
+    NeedsEnd,
+    /// Two: every transfer has ended; put in place what arrived.
+    Commit {
+        /// The name of this run.
+        run: Id,
+    },
+    /// One: how its acts went: for each item with an act on its side that failed.
+    Failed(Vec<(u32, Failure)>),
+    /// One: hashes of content that became known during the run, by item.
+    Learned(Vec<(u32, Digest)>),
+    /// One: it is durable on disk and has written the run id beside the last one.
+    Committed {
+        /// Moves and local copies that saved a transfer.
+        moved: u64,
+        /// Paths removed (moves not counted).
+        deleted: u64,
+    },
+    /// Two: the base is committed; the session is over.
+    Done,
+    /// Either: nothing; proves that the other end is alive.
+    Alive,
+}
+
+/// What both sides must share before they compare.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Begin {
+    /// Half the round trip of the hello, in nanoseconds: ages closer than this are equal.
+    pub uncertainty: i64,
+    /// System 2's clock at the moment of [`Welcome::clock`]. All its ages count from here.
+    pub clock: Timestamp,
+    /// The run id of the base that System 2 will use; none for a first meeting.
+    pub base: Option<Id>,
+}
+
+/// One member of a folder on System 1.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Listed {
+    /// Something about which nothing may be concluded.
+    Unknown,
+    /// A regular file.
+    File {
+        /// Bytes.
+        size: u64,
+        /// SHA-256, where it is known.
+        sha256: Option<Digest>,
+        /// Permission bits.
+        bits: Bits,
+        /// Modification time.
+        modified: Timestamp,
+        /// Moment of the edit on System 1's clock, less the modification time.
+        edited: i64,
+    },
+    /// A symbolic link.
+    Link {
+        /// Its target.
+        target: Box<[u8]>,
+        /// Modification time.
+        modified: Timestamp,
+        /// As for files.
+        edited: i64,
+    },
+    /// A folder.
+    Folder {
+        /// Permission bits.
+        bits: Bits,
+        /// Modification time.
+        modified: Timestamp,
+        /// Digest of everything below, where it is known.
+        digest: Option<Digest>,
+    },
+}
+
+impl Listed {
+    /// What crosses the wire of a scanned entry.
+    pub fn of(node: &Node) -> Listed {
+        match node {
+            Node::Unknown(_) => Listed::Unknown,
+            Node::File(file) => Listed::File {
+                size: file.size,
+                sha256: file.sha256,
+                bits: file.bits,
+                modified: file.modified,
+                edited: file.edited.0.wrapping_sub(file.modified.0),
+            },
+            Node::Link(link) => Listed::Link {
+                target: link.target.clone(),
+                modified: link.modified,
+                edited: link.edited.0.wrapping_sub(link.modified.0),
+            },
+            Node::Folder(folder) => {
+                Listed::Folder { bits: folder.bits, modified: folder.modified, digest: folder.digest }
+            }
+        }
+    }
+}
+
+/// An item of the plan whose content a side needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Need {
+    /// Index into the plan.
+    pub item: u32,
+    /// Bytes of it that an earlier, cut transfer left in staging.
+    pub have: u64,
+}
+
+/// Why a hash cannot be told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Unhashed {
+    /// It could not be read.
+    Unreadable,
+    /// It changed or vanished since the scan.
+    Changed,
+}
+
+/// How an act failed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Failure {
+    /// The path changed during the run and was left.
+    Changed(String),
+    /// It could not be done.
+    Failed(String),
+}
+
+/// Why a session ends, for the user: an exit code and one line. The receiver escapes the text before showing it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The exit code that fits.
+    pub code: u8,
+    /// One line.
+    pub text: String,
+}
