@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
-use super::path::RelPath;
+use super::path::{Name, RelPath};
 use super::version::{Bits, Content};
 
 /// What both sides last agreed on for one path.
@@ -94,4 +94,34 @@ impl Base {
         let rest = &self.0[start..];
         &rest[..rest.partition_point(|row| row.0.is_within(folder))]
     }
+}
+
+/// One name directly below a folder of the base.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BaseMember<'a> {
+    /// The name.
+    pub name: Name,
+    /// Its own row; a folder may have rows below it and none of its own.
+    pub entry: Option<&'a BaseEntry>,
+    /// The rows below it.
+    pub below: &'a [(RelPath, BaseEntry)],
+}
+
+/// The names directly below a folder that is `depth` components deep, from the `rows` of the folder and below it.
+pub fn members_of(rows: &[(RelPath, BaseEntry)], depth: usize) -> impl Iterator<Item = BaseMember<'_>> {
+    let start = rows.partition_point(|(path, _)| path.depth() <= depth);
+    let mut rest = &rows[start.min(1)..];
+    std::iter::from_fn(move || {
+        let (first, _) = rest.first()?;
+        let component = first.components().nth(depth)?;
+        let name = Name::parse(component).ok()?;
+        let end = rest.partition_point(|(path, _)| path.components().nth(depth) == Some(component));
+        let (group, others) = rest.split_at(end);
+        rest = others;
+        let (entry, below) = match group.split_first() {
+            Some(((path, entry), below)) if path.depth() == depth + 1 => (Some(entry), below),
+            _ => (None, group),
+        };
+        Some(BaseMember { name, entry, below })
+    })
 }

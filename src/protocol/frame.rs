@@ -4,7 +4,7 @@
 //! of kind, three bytes of length (big-endian), that many bytes. Only [`Frame::End`] means that the file is
 //! complete; a channel that closes without it has failed.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use thiserror::Error;
 
 use crate::core::digest::Digest;
@@ -29,9 +29,9 @@ pub struct Opening {
 
 /// One frame, its content not copied from the packet it came in.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Frame {
+pub enum Frame<'a> {
     /// Kind 0: content bytes, in order. May come in several pieces, each as it arrives.
-    Data(Bytes),
+    Data(&'a [u8]),
     /// Kind 1: all content was sent; the SHA-256 of the whole file, what was at the receiver before included.
     End(Digest),
     /// Kind 2: the sender cannot send it; 1 if it changed since the scan, 0 for other causes, then one line.
@@ -112,7 +112,7 @@ pub struct FrameReader {
 
 impl FrameReader {
     /// Takes the opening off the front of `bytes` once all of it has arrived.
-    pub fn opening(&mut self, bytes: &mut Bytes) -> Result<Option<Opening>, FrameError> {
+    pub fn opening(&mut self, bytes: &mut &[u8]) -> Result<Option<Opening>, FrameError> {
         if !self.gather(bytes, OPENING) {
             return Ok(None);
         }
@@ -122,10 +122,11 @@ impl FrameReader {
     }
 
     /// Takes the next frame, or piece of a data frame, off the front of `bytes`; `None` once more must arrive.
-    pub fn frame(&mut self, bytes: &mut Bytes) -> Result<Option<Frame>, FrameError> {
+    pub fn frame<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
         loop {
             if self.data > 0 {
-                let piece = bytes.split_to(self.data.min(bytes.len()));
+                let piece;
+                (piece, *bytes) = bytes.split_at(self.data.min(bytes.len()));
                 self.data -= piece.len();
                 return Ok((!piece.is_empty()).then_some(Frame::Data(piece)));
             }
@@ -148,12 +149,12 @@ impl FrameReader {
     }
 
     /// A frame that is gathered whole before it is given out.
-    fn small(
+    fn small<'a>(
         &mut self,
-        bytes: &mut Bytes,
+        bytes: &mut &'a [u8],
         length: usize,
-        make: fn(&[u8]) -> Option<Frame>,
-    ) -> Result<Option<Frame>, FrameError> {
+        make: fn(&[u8]) -> Option<Frame<'a>>,
+    ) -> Result<Option<Frame<'a>>, FrameError> {
         if !self.gather(bytes, HEAD + length) {
             return Ok(None);
         }
@@ -163,18 +164,20 @@ impl FrameReader {
     }
 
     /// Moves bytes over until `length` are held.
-    fn gather(&mut self, bytes: &mut Bytes, length: usize) -> bool {
+    fn gather(&mut self, bytes: &mut &[u8], length: usize) -> bool {
         let missing = length.saturating_sub(self.held.len()).min(bytes.len());
-        self.held.extend_from_slice(&bytes.split_to(missing));
+        let (moved, rest) = bytes.split_at(missing);
+        self.held.extend_from_slice(moved);
+        *bytes = rest;
         self.held.len() >= length
     }
 }
 
-fn end(content: &[u8]) -> Option<Frame> {
+fn end<'a>(content: &[u8]) -> Option<Frame<'a>> {
     Some(Frame::End(Digest(content.try_into().ok()?)))
 }
 
-fn abort(content: &[u8]) -> Option<Frame> {
+fn abort<'a>(content: &[u8]) -> Option<Frame<'a>> {
     let (&changed, text) = content.split_first()?;
     Some(Frame::Abort { changed: changed == 1, text: text.to_vec() })
 }
@@ -185,13 +188,13 @@ mod tests {
     use proptest::prelude::*;
 
     /// All frames of a stream that arrives in pieces of `size` bytes, data joined.
-    fn read(stream: &[u8], size: usize) -> Result<(Vec<u8>, Vec<Frame>), FrameError> {
+    fn read(stream: &[u8], size: usize) -> Result<(Vec<u8>, Vec<Frame<'_>>), FrameError> {
         let (mut reader, mut data, mut others) = (FrameReader::default(), Vec::new(), Vec::new());
         for piece in stream.chunks(size) {
-            let mut bytes = Bytes::copy_from_slice(piece);
+            let mut bytes = piece;
             while let Some(frame) = reader.frame(&mut bytes)? {
                 match frame {
-                    Frame::Data(piece) => data.extend_from_slice(&piece),
+                    Frame::Data(piece) => data.extend_from_slice(piece),
                     other => others.push(other),
                 }
             }
@@ -216,7 +219,7 @@ mod tests {
         #[test]
         fn reading_is_total(stream in proptest::collection::vec(any::<u8>(), 0..200), size in 1usize..80) {
             let _ = read(&stream, size);
-            let _ = FrameReader::default().opening(&mut Bytes::from(stream));
+            let _ = FrameReader::default().opening(&mut &stream[..]);
         }
     }
 }

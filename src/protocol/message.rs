@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::age::Timestamp;
+use crate::core::age::{Timestamp, age_at};
 use crate::core::digest::Digest;
 use crate::core::path::{Name, RelPath};
 use crate::core::policy::{ConflictPolicy, May};
 use crate::core::snapshot::Node;
-use crate::core::version::Bits;
+use crate::core::version::{Bits, Content, Standing, Version};
 
 use super::rows::Row;
 
@@ -104,17 +104,8 @@ pub enum Message {
     },
     /// Two: list these folders; `true` asks for everything below as well.
     List(Vec<(RelPath, bool)>),
-    /// One: members of a folder (some of them while `more`), in name order. A deep listing goes on with the folders below, in path order.
-    Listing {
-        /// The folder.
-        folder: RelPath,
-        /// Its members.
-        members: Vec<(Name, Listed)>,
-        /// More members of the same folder follow in another message.
-        more: bool,
-    },
-    /// One: everything asked for by the last [`Message::List`] has been sent.
-    Listed,
+    /// One: folders asked for, in the order of the question; a deep one is followed by those below it, in path order.
+    Listing(Vec<FolderPart>),
     /// Either: which SHA-256 have these files? Asked only where a hash can settle a question.
     AskHashes(Vec<RelPath>),
     /// Either: the answers, in the order of the question.
@@ -170,6 +161,17 @@ pub struct Begin {
     pub base: Option<Id>,
 }
 
+/// Members of one folder on System 1.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FolderPart {
+    /// The folder.
+    pub folder: RelPath,
+    /// Its members, or some of them, in name order.
+    pub members: Vec<(Name, Listed)>,
+    /// More members of the same folder follow in the next part.
+    pub more: bool,
+}
+
 /// One member of a folder on System 1.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Listed {
@@ -209,6 +211,22 @@ pub enum Listed {
 }
 
 impl Listed {
+    /// What System 2 learns of this path; System 1's clock at the hello was `now`.
+    pub fn standing(&self, now: Timestamp) -> Standing {
+        let (content, bits, modified, edited) = match self {
+            Listed::Unknown => return Standing::Unknown,
+            Listed::File { size, sha256, bits, modified, edited } => {
+                (Content::File { size: *size, sha256: *sha256 }, *bits, *modified, *edited)
+            }
+            Listed::Link { target, modified, edited } => {
+                (Content::Link { target: target.clone() }, Bits::of_mode(0o777), *modified, *edited)
+            }
+            Listed::Folder { bits, modified, .. } => (Content::Folder, *bits, *modified, 0),
+        };
+        let edited = Timestamp(modified.0.wrapping_add(edited));
+        Standing::Holds(Version { content, bits, modified, age: age_at(edited, now) })
+    }
+
     /// What crosses the wire of a scanned entry.
     pub fn of(node: &Node) -> Listed {
         match node {
