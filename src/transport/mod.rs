@@ -1,1 +1,4 @@
-//! Byte streams: TCP, a child process, memory. Knows no SSH.
+//! Byte streams: TCP and memory. Knows no SSH.
+
+pub mod memory;
+pub mod tcp;
