@@ -1,4 +1,37 @@
 //! The carrier: SSH client and server, keys, credits. Knows no sync message.
+//!
+//! A [`Connection`] carries one sync: ordered control messages, and channels of bytes, over russh. Reading order: `socket`
+//! (the stream russh gets), `flow` (how much may be under way), `frame` (the link channel's bytes), `lane` (one channel's
+//! accounts), `link` (one SSH connection), `port` (russh's sending end), `channel`, `opening`, `connection` (what callers
+//! hold), `client`, `guest` and `server` (the two ends), `recycle` (a fresh SSH connection behind the same `Connection`).
+
+mod channel;
+mod client;
+mod connection;
+mod error;
+mod flow;
+mod frame;
+mod guest;
+mod lane;
+mod link;
+mod opening;
+mod port;
+mod recycle;
+mod server;
+mod socket;
+
+pub use channel::{Channel, ChannelReader, ChannelWriter, Chunk};
+pub use client::{ClientConfig, Dial, HostCheck, Later, Login, connect};
+pub use connection::Connection;
+pub use error::{CarrierError, ConnectError};
+pub use flow::Flow;
+pub use frame::MAX_MESSAGE;
+pub use guest::{Authorize, Grant, Peer};
+pub use server::{Host, Server, ServerConfig};
+pub use socket::Stream;
+
+/// The one subsystem there is.
+pub const SUBSYSTEM: &str = "syncfiles";
 
 pub mod authorized_keys;
 pub mod host_key;

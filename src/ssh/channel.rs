@@ -1,0 +1,217 @@
+//! A channel of a carrier: bytes in both directions under credit, and an end mark each way.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::{Bytes, BytesMut};
+
+use super::error::CarrierError;
+use super::flow::charge;
+use super::frame::{FILE, Frame, preface};
+use super::lane::Lane;
+use super::port::Port;
+
+/// One channel, both ways. Dropping both halves closes it. The server sees a channel with the first bytes (or the end mark)
+/// that the client sends on it.
+#[derive(Debug)]
+pub struct Channel {
+    /// What the peer sends.
+    pub reader: ChannelReader,
+    /// What the peer gets.
+    pub writer: ChannelWriter,
+}
+
+/// The receiving half of a [`Channel`].
+pub struct ChannelReader(Arc<Ends>);
+
+/// The sending half of a [`Channel`].
+pub struct ChannelWriter(Arc<Ends>);
+
+/// Received bytes. They count as consumed, and the peer may send as many again, when this is dropped.
+pub struct Chunk {
+    bytes: Bytes,
+    cost: u32,
+    lane: Arc<Lane>,
+}
+
+/// Both halves of a channel; its drop closes the channel.
+struct Ends {
+    lane: Arc<Lane>,
+    port: Option<Port>,
+}
+
+impl Channel {
+    pub(super) fn new(lane: Arc<Lane>, port: Port) -> Self {
+        let ends = Arc::new(Ends { lane, port: Some(port) });
+        Self { reader: ChannelReader(ends.clone()), writer: ChannelWriter(ends) }
+    }
+
+    /// Asks for the subsystem, without waiting for an answer.
+    pub(super) async fn request(&self, subsystem: &str) -> Result<(), CarrierError> {
+        self.writer.0.port()?.subsystem(subsystem).await
+    }
+}
+
+impl ChannelReader {
+    /// The next bytes as they came, at most a packet; `None` after the peer's end mark.
+    ///
+    /// # Errors
+    /// The peer closed the channel before its end, or the connection ended. May be dropped while it waits.
+    pub async fn next(&mut self) -> Result<Option<Chunk>, CarrierError> {
+        let lane = &self.0.lane;
+        let packet = std::future::poll_fn(|cx| lane.poll_next(cx)).await?;
+        Ok(packet.map(|(bytes, cost)| Chunk { bytes, cost, lane: lane.clone() }))
+    }
+}
+
+impl ChannelWriter {
+    /// Sends bytes, as soon as the peer has room for them: small ones as one packet, large ones in pieces.
+    ///
+    /// # Errors
+    /// The peer closed the channel, the connection ended, or [`finish`](Self::finish) was called. Dropped while it waits,
+    /// whole packets of the bytes may have been sent, and the channel stays usable.
+    pub async fn send(&mut self, mut bytes: Bytes) -> Result<(), CarrierError> {
+        let lane = &self.0.lane;
+        if lane.finished.load(Ordering::Acquire) {
+            return Err(CarrierError::Finished);
+        }
+        let packet = lane.link.peer().packet();
+        while !bytes.is_empty() {
+            let head = self.0.head();
+            let size = bytes.len().min(packet - head.len());
+            let piece = bytes.split_to(size);
+            self.0.transmit(head, piece).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends the end mark: the peer's reader gets `None` after everything sent before.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send). A second call does nothing.
+    pub async fn finish(&mut self) -> Result<(), CarrierError> {
+        let lane = &self.0.lane;
+        if lane.finished.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if !lane.announced.load(Ordering::Acquire) {
+            self.0.transmit(self.0.head(), Bytes::new()).await?;
+        }
+        self.0.port()?.eof().await.map_err(|lost| lane.ended().unwrap_or(lost))?;
+        lane.finished.store(true, Ordering::Release);
+        Ok(())
+    }
+}
+
+impl Ends {
+    fn port(&self) -> Result<&Port, CarrierError> {
+        self.port.as_ref().ok_or(CarrierError::Closed)
+    }
+
+    /// The preface, where this is to be the first packet of the channel.
+    fn head(&self) -> BytesMut {
+        match self.lane.announced.load(Ordering::Acquire) {
+            true => BytesMut::new(),
+            false => BytesMut::from(&preface(FILE, self.lane.id)[..]),
+        }
+    }
+
+    /// Sends one packet. Credit is taken before and given back if this is dropped before the session took the packet.
+    async fn transmit(&self, mut head: BytesMut, piece: Bytes) -> Result<(), CarrierError> {
+        let lane = &self.lane;
+        let packet = match head.is_empty() {
+            true => piece,
+            false => {
+                head.extend_from_slice(&piece);
+                head.freeze()
+            }
+        };
+        let cost = charge(packet.len());
+        let over = |_| lane.ended().or_else(|| lane.link.cause()).unwrap_or(CarrierError::Closed);
+        let own = lane.credit.acquire_many(cost).await.map_err(over)?;
+        let shared = lane.link.credit.acquire_many(cost).await.map_err(over)?;
+        if !lane.book(cost) {
+            return Err(CarrierError::Abandoned);
+        }
+        own.forget();
+        shared.forget();
+        let booked = Booked { lane, cost: Some(cost) };
+        self.port()?.data(packet).await.map_err(|lost| lane.ended().unwrap_or(lost))?;
+        lane.announced.store(true, Ordering::Release);
+        booked.keep();
+        Ok(())
+    }
+}
+
+/// Credit that goes back unless its packet was sent.
+struct Booked<'a> {
+    lane: &'a Lane,
+    cost: Option<u32>,
+}
+
+impl Booked<'_> {
+    fn keep(mut self) {
+        self.cost = None;
+    }
+}
+
+impl Drop for Booked<'_> {
+    fn drop(&mut self) {
+        if let Some(cost) = self.cost {
+            self.lane.settle(cost);
+        }
+    }
+}
+
+impl Drop for Ends {
+    /// The client closes. The server, which lives long and would leak, only says that it is done, and waits for the client.
+    fn drop(&mut self) {
+        let Some(port) = self.port.take() else { return };
+        let link = self.lane.link.clone();
+        match port {
+            Port::Client(..) => {
+                link.leave(&self.lane);
+                port.close_soon(&link);
+            }
+            Port::Server(..) => {
+                self.lane.desert();
+                let over = self.lane.finished.load(Ordering::Acquire) && self.lane.eof_came();
+                if !over && self.lane.ended().is_none() {
+                    link.post(Frame::Abandon(self.lane.id));
+                }
+            }
+        }
+    }
+}
+
+impl Deref for Chunk {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.lane.consume(self.cost);
+    }
+}
+
+impl std::fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Chunk({} bytes)", self.bytes.len())
+    }
+}
+
+impl std::fmt::Debug for ChannelReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ChannelReader({})", self.0.lane.id)
+    }
+}
+
+impl std::fmt::Debug for ChannelWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ChannelWriter({})", self.0.lane.id)
+    }
+}

@@ -1,0 +1,377 @@
+//! What russh's server session calls back for one SSH connection: who may come in, and the refusal of everything else.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+
+use russh::keys::{HashAlg, PublicKey};
+use russh::server::{self, Auth, ChannelOpenHandle, Msg, Session, VerifiedPublicKey};
+use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Pty};
+use tokio::sync::oneshot;
+
+use super::SUBSYSTEM;
+use super::client::Stop;
+use super::connection::Inner;
+use super::error::CarrierError;
+use super::flow::charge;
+use super::frame::{FILE, Frame, LINK, PREFACE};
+use super::lane::Lane;
+use super::link::Link;
+use super::port::Port;
+use super::recycle::Successors;
+
+/// What a key may do, in the terms of whoever authorised it; handed on in [`Peer`].
+pub type Grant = Arc<dyn Any + Send + Sync>;
+
+/// Decides who may log in. Asked only after the key's signature was verified.
+pub trait Authorize: Send + Sync + 'static {
+    /// `None` refuses. `address` is `None` where the stream is not a network connection.
+    fn authorize(&self, user: &str, key: &PublicKey, address: Option<SocketAddr>) -> Option<Grant>;
+}
+
+impl<F> Authorize for F
+where
+    F: Fn(&str, &PublicKey, Option<SocketAddr>) -> Option<Grant> + Send + Sync + 'static,
+{
+    fn authorize(&self, user: &str, key: &PublicKey, address: Option<SocketAddr>) -> Option<Grant> {
+        self(user, key, address)
+    }
+}
+
+/// Who is at the other end.
+#[derive(Clone)]
+pub struct Peer {
+    /// The name that was logged in with. The peer's choice: escape it before it is shown.
+    pub user: String,
+    /// The key that was logged in with; `None` where the stream was already authenticated.
+    pub key: Option<PublicKey>,
+    /// That key's SHA-256 fingerprint, empty without a key.
+    pub fingerprint: String,
+    /// Where the connection came from.
+    pub address: Option<SocketAddr>,
+    /// What [`Authorize`] granted; `()` where the stream was already authenticated.
+    pub grant: Grant,
+}
+
+/// Whom the login made of a connection. There is exactly one a connection.
+pub(super) enum Principal {
+    /// A client with a sync of its own.
+    Client(Peer),
+    /// The next SSH connection of a sync that is already here.
+    Successor(Arc<Inner>),
+}
+
+/// How clients of a stream prove who they are.
+#[derive(Clone)]
+pub(super) enum Door {
+    /// With a key that this lets in.
+    Keys(Arc<dyn Authorize>),
+    /// The stream is authenticated.
+    Open,
+}
+
+/// A channel's way from being opened to being of use.
+enum Slot {
+    Opened,
+    Started,
+    Link,
+    File(Arc<Lane>),
+}
+
+/// See the module.
+pub(super) struct Guest {
+    pub(super) door: Door,
+    pub(super) address: Option<SocketAddr>,
+    pub(super) link: Arc<Link>,
+    pub(super) successors: Arc<Successors>,
+    /// Most channels at once, and in all.
+    pub(super) caps: (usize, u64),
+    /// Tells the server when the link channel has greeted: who it is, and where the link is written.
+    pub(super) ready: Option<oneshot::Sender<(Principal, Port)>>,
+    principal: Option<Principal>,
+    /// Channels by this end's number.
+    slots: HashMap<u32, Slot>,
+    opened: u64,
+    refused: u32,
+}
+
+/// Requests that are no business of ours before the connection is ended: each costs memory that is freed only then.
+const REFUSALS: u32 = 64;
+
+impl Guest {
+    pub(super) fn new(
+        door: Door,
+        address: Option<SocketAddr>,
+        link: Arc<Link>,
+        successors: Arc<Successors>,
+        caps: (usize, u64),
+        ready: oneshot::Sender<(Principal, Port)>,
+    ) -> Self {
+        Self {
+            door,
+            address,
+            link,
+            successors,
+            caps,
+            ready: Some(ready),
+            principal: None,
+            slots: HashMap::new(),
+            opened: 0,
+            refused: 0,
+        }
+    }
+
+    fn judge<T>(&self, result: Result<T, CarrierError>) -> Result<T, Stop> {
+        result.inspect_err(|cause| self.link.fail(cause.clone())).map_err(Stop::from)
+    }
+
+    fn admit(&mut self, principal: Principal) -> Auth {
+        match self.principal.is_none() && self.ready.is_some() {
+            true => {
+                self.principal = Some(principal);
+                Auth::Accept
+            }
+            false => rejected(),
+        }
+    }
+
+    /// Says no to a request that wants the channel for something else, and closes it.
+    fn refuse(&mut self, id: ChannelId, session: &mut Session) -> Result<(), Stop> {
+        session.channel_failure(id)?;
+        session.close(id)?;
+        self.forget(id);
+        self.count_refusal()
+    }
+
+    /// Says no to a request that a channel can do without.
+    fn decline(&mut self, id: ChannelId, session: &mut Session) -> Result<(), Stop> {
+        session.channel_failure(id)?;
+        self.count_refusal()
+    }
+
+    fn count_refusal(&mut self) -> Result<(), Stop> {
+        self.refused += 1;
+        self.judge(match self.refused > REFUSALS {
+            true => Err(CarrierError::Protocol("one request too many that is never served")),
+            false => Ok(()),
+        })
+    }
+
+    fn forget(&mut self, id: ChannelId) {
+        if let Some(Slot::File(_)) = self.slots.remove(&id.number()) {
+            self.link.peer_closed(id.number());
+        }
+    }
+
+    /// The first bytes of a channel say what it is.
+    fn begin(&mut self, id: ChannelId, data: &[u8], session: &Session) -> Result<(), CarrierError> {
+        const BAD: CarrierError = CarrierError::Protocol("a channel without its preface");
+        let (head, rest) = data.split_first_chunk::<PREFACE>().ok_or(BAD)?;
+        let [kind, a, b, c, d] = *head;
+        let number = u32::from_be_bytes([a, b, c, d]);
+        match kind {
+            LINK => {
+                let (Some(ready), Some(principal)) = (self.ready.take(), self.principal.take()) else { return Err(BAD) };
+                self.slots.insert(id.number(), Slot::Link);
+                self.link_data(rest)?;
+                let _ = ready.send((principal, Port::Server(session.handle(), id)));
+                Ok(())
+            }
+            FILE => {
+                let owner = self.link.owner.get().and_then(Weak::upgrade).ok_or(BAD)?;
+                let lane = Lane::new(number, self.link.clone(), self.link.peer().channel);
+                self.link.enter_sender(&lane)?;
+                self.link.enter(id.number(), &lane);
+                lane.arrive(rest, charge(data.len()))?;
+                self.slots.insert(id.number(), Slot::File(lane.clone()));
+                owner.arrived(lane, Port::Server(session.handle(), id));
+                Ok(())
+            }
+            _ => Err(BAD),
+        }
+    }
+
+    fn link_data(&mut self, data: &[u8]) -> Result<(), CarrierError> {
+        for frame in self.link.arrive(data)? {
+            let Frame::Successor(key) = frame else { continue };
+            let owner = self.link.owner.get().and_then(Weak::upgrade);
+            let owner = owner.ok_or(CarrierError::Protocol("a successor before the hello"))?;
+            self.successors.expect(&key, &owner)?;
+            self.link.post(Frame::Expected);
+        }
+        Ok(())
+    }
+}
+
+fn rejected() -> Auth {
+    Auth::Reject { proceed_with_methods: Some(MethodSet::from(&[MethodKind::PublicKey][..])), partial_success: false }
+}
+
+impl Drop for Guest {
+    /// The session has ended, for whatever reason.
+    fn drop(&mut self) {
+        let cause = match self.link.farewell() {
+            true => CarrierError::Closed,
+            false => CarrierError::lost("the client hung up"),
+        };
+        self.link.fail(cause);
+    }
+}
+
+impl server::Handler for Guest {
+    type Error = Stop;
+
+    async fn auth_none(&mut self, user: &str) -> Result<Auth, Stop> {
+        let peer = Peer {
+            user: user.into(),
+            key: None,
+            fingerprint: String::new(),
+            address: self.address,
+            grant: Arc::new(()),
+        };
+        Ok(match self.door {
+            Door::Open => self.admit(Principal::Client(peer)),
+            Door::Keys(_) => rejected(),
+        })
+    }
+
+    /// Here the signature has been verified; `auth_publickey_offered` decides nothing.
+    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Stop> {
+        let key = key.public_key;
+        if let Some(inner) = self.successors.take(key) {
+            return Ok(self.admit(Principal::Successor(inner)));
+        }
+        let Door::Keys(authorize) = &self.door else { return Ok(rejected()) };
+        let Some(grant) = authorize.authorize(user, key, self.address) else { return Ok(rejected()) };
+        let peer = Peer {
+            user: user.into(),
+            key: Some(key.clone()),
+            fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
+            address: self.address,
+            grant,
+        };
+        Ok(self.admit(Principal::Client(peer)))
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Stop> {
+        let (most, ever) = self.caps;
+        // One more than the cap: the link channel.
+        if self.slots.len() > most || self.opened > ever {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        }
+        self.opened += 1;
+        self.slots.insert(channel.id().number(), Slot::Opened);
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Result<(), Stop> {
+        match self.slots.get_mut(&id.number()) {
+            Some(slot @ Slot::Opened) if name == SUBSYSTEM => {
+                *slot = Slot::Started;
+                session.channel_success(id)?;
+                Ok(())
+            }
+            _ => self.refuse(id, session),
+        }
+    }
+
+    async fn data(&mut self, id: ChannelId, data: &[u8], session: &mut Session) -> Result<(), Stop> {
+        let result = match self.slots.get(&id.number()) {
+            Some(Slot::File(lane)) => lane.arrive(data, charge(data.len())),
+            Some(Slot::Link) => self.link_data(data),
+            Some(Slot::Started) => self.begin(id, data, session),
+            Some(Slot::Opened) => Err(CarrierError::Protocol("data before the subsystem was asked for")),
+            None => Ok(()),
+        };
+        self.judge(result)
+    }
+
+    async fn extended_data(&mut self, _: ChannelId, _: u32, _: &[u8], _: &mut Session) -> Result<(), Stop> {
+        self.judge(Err(CarrierError::Protocol("extended data")))
+    }
+
+    async fn channel_eof(&mut self, id: ChannelId, _: &mut Session) -> Result<(), Stop> {
+        if let Some(Slot::File(lane)) = self.slots.get(&id.number()) {
+            lane.arrive_eof();
+        }
+        Ok(())
+    }
+
+    async fn channel_close(&mut self, id: ChannelId, _: &mut Session) -> Result<(), Stop> {
+        match self.slots.get(&id.number()) {
+            Some(Slot::Link) => self.judge(Err(CarrierError::Closed)),
+            _ => {
+                self.forget(id);
+                Ok(())
+            }
+        }
+    }
+
+    async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), Stop> {
+        self.refuse(id, session)
+    }
+
+    async fn exec_request(&mut self, id: ChannelId, _: &[u8], session: &mut Session) -> Result<(), Stop> {
+        self.refuse(id, session)
+    }
+
+    async fn env_request(&mut self, id: ChannelId, _: &str, _: &str, session: &mut Session) -> Result<(), Stop> {
+        self.decline(id, session)
+    }
+
+    async fn pty_request(
+        &mut self,
+        id: ChannelId,
+        _: &str,
+        _: u32,
+        _: u32,
+        _: u32,
+        _: u32,
+        _: &[(Pty, u32)],
+        session: &mut Session,
+    ) -> Result<(), Stop> {
+        self.decline(id, session)
+    }
+
+    async fn x11_request(
+        &mut self,
+        id: ChannelId,
+        _: bool,
+        _: &str,
+        _: &str,
+        _: u32,
+        session: &mut Session,
+    ) -> Result<(), Stop> {
+        self.decline(id, session)
+    }
+
+    async fn window_change_request(
+        &mut self,
+        id: ChannelId,
+        _: u32,
+        _: u32,
+        _: u32,
+        _: u32,
+        session: &mut Session,
+    ) -> Result<(), Stop> {
+        self.decline(id, session)
+    }
+
+    async fn signal(&mut self, id: ChannelId, _: russh::Sig, session: &mut Session) -> Result<(), Stop> {
+        self.decline(id, session)
+    }
+
+    /// russh itself answers this one with a failure.
+    async fn agent_request(&mut self, _: ChannelId, _: &mut Session) -> Result<bool, Stop> {
+        self.count_refusal()?;
+        Ok(false)
+    }
+}

@@ -1,0 +1,106 @@
+//! A fresh SSH connection behind the same [`Connection`](super::Connection).
+//!
+//! russh keeps some kilobytes of every channel that this end closed first, and exchanges keys anew after so many bytes. So the
+//! client replaces the SSH connection from time to time. Over the authenticated link channel it announces a key made for
+//! this alone; the server lets that key in once, into this sync and no other, and nobody is asked for a passphrase or a touch
+//! again. Each end then marks the end of its control messages on the old link and goes on with the new one. New channels
+//! open only on the newest; an old one is closed when its last channel is.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use russh::keys::{Algorithm, PrivateKey, PublicKey};
+
+use super::client::{Dialer, Login};
+use super::connection::Inner;
+use super::error::{CarrierError, ConnectError};
+use super::frame::Frame;
+
+/// The server's list of keys that may come in once, as the next SSH connection of a sync.
+#[derive(Default)]
+pub(super) struct Successors(Mutex<HashMap<Vec<u8>, Weak<Inner>>>);
+
+impl Successors {
+    /// Expects a key (SSH wire form). A sync has at most one outstanding; the entries of ended syncs go.
+    pub(super) fn expect(&self, key: &[u8], sync: &Arc<Inner>) -> Result<(), CarrierError> {
+        const BAD: CarrierError = CarrierError::Protocol("a successor key that is not ed25519");
+        let key = PublicKey::from_bytes(key).map_err(|_| BAD)?;
+        if key.algorithm() != Algorithm::Ed25519 {
+            return Err(BAD);
+        }
+        let bytes = key.to_bytes().map_err(|_| BAD)?;
+        let mut expected = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = Arc::downgrade(sync);
+        expected.retain(|_, other| other.strong_count() > 0 && !other.ptr_eq(&own));
+        expected.insert(bytes, own);
+        Ok(())
+    }
+
+    /// The sync that expects this key, once.
+    pub(super) fn take(&self, key: &PublicKey) -> Option<Arc<Inner>> {
+        let bytes = key.to_bytes().ok()?;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&bytes)?.upgrade()
+    }
+}
+
+impl Inner {
+    /// Starts making a successor where the newest SSH connection has carried enough; at most one at a time.
+    pub(super) fn recycle_if_due(self: &Arc<Self>) {
+        let Some(dialer) = self.dialer.clone().filter(|dialer| dialer.flow().recycle_channels.is_some()) else { return };
+        let Ok(link) = self.newest() else { return };
+        let (sent, received) = link.line.traffic();
+        let due = link.opened.load(Ordering::Relaxed) >= self.recycle_at.load(Ordering::Relaxed)
+            || sent + received >= dialer.flow().recycle_bytes;
+        if due && !self.recycling.swap(true, Ordering::SeqCst) {
+            tokio::spawn(recycle(Arc::downgrade(self), dialer));
+        }
+    }
+}
+
+/// One attempt. A failed one is repeated later: the old connection still works.
+async fn recycle(sync: Weak<Inner>, dialer: Arc<Dialer>) {
+    let made = tokio::select! {
+        made = succeed(&sync, &dialer) => made,
+        () = gone(&sync) => Ok(()),
+    };
+    let Some(sync) = sync.upgrade() else { return };
+    let often = dialer.flow().recycle_channels.unwrap_or(u64::MAX);
+    let opened = sync.newest().map_or(0, |link| link.opened.load(Ordering::Relaxed));
+    let next = if made.is_ok() { often } else { opened + often.div_ceil(4) };
+    sync.recycle_at.store(next, Ordering::Relaxed);
+    sync.recycling.store(false, Ordering::SeqCst);
+}
+
+/// Resolves once nobody holds the connection any more.
+async fn gone(sync: &Weak<Inner>) {
+    while let Some(held) = sync.upgrade() {
+        tokio::select! {
+            _ = held.until_failed() => return,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+}
+
+async fn succeed(sync: &Weak<Inner>, dialer: &Dialer) -> Result<(), ConnectError> {
+    let failed = |error: &dyn std::fmt::Display| ConnectError::Protocol(error.to_string());
+    let mut seed = [0u8; 32];
+    getrandom::fill(&mut seed).map_err(|error| failed(&error))?;
+    let pair = russh::keys::ssh_key::private::Ed25519Keypair::from_seed(&seed);
+    let key = PrivateKey::from(pair);
+    let wire = key.public_key().to_bytes().map_err(|error| failed(&error))?;
+    let old = sync.upgrade().ok_or_else(|| failed(&CarrierError::Closed))?.newest().map_err(|error| failed(&error))?;
+    old.post(Frame::Successor(Bytes::from(wire)));
+    tokio::select! {
+        () = old.expected.notified() => {}
+        cause = old.until_ended() => return Err(failed(&cause)),
+    }
+    let trunk = dialer.set_up(Login::Keys(vec![Arc::new(key)])).await?;
+    match sync.upgrade() {
+        Some(sync) => sync.attach(trunk),
+        None => trunk.link.retire(),
+    }
+    Ok(())
+}

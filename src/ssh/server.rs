@@ -1,0 +1,281 @@
+//! The server's end: accepting connections, the caps, and one handler for each client.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use russh::keys::PrivateKey;
+use russh::{MethodKind, MethodSet, server};
+use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::connection::{Connection, Trunk};
+use super::flow::{Flow, PACKET, algorithms};
+use super::guest::{Authorize, Door, Guest, Peer, Principal};
+use super::link::{CutOnDrop, Link};
+use super::port::{Port, write_link};
+use super::recycle::Successors;
+use super::socket::{Line, Socket, Stream};
+
+/// What a server needs to know.
+#[derive(Clone)]
+pub struct ServerConfig {
+    /// The keys that prove who this server is.
+    pub host_keys: Vec<PrivateKey>,
+    /// Who may log in over the network.
+    pub authorize: Arc<dyn Authorize>,
+    /// Windows and caps of each connection.
+    pub flow: Flow,
+    /// Clients served at once; one more is told so.
+    pub max_clients: usize,
+    /// Connections at once that have not logged in; one more is dropped.
+    pub max_strangers: usize,
+    /// Connections at once from one address; one more is dropped.
+    pub max_per_address: usize,
+    /// The most that logging in may take.
+    pub login_deadline: Duration,
+    /// Prefer ChaCha20 to AES: for machines without AES instructions.
+    pub chacha_first: bool,
+}
+
+impl ServerConfig {
+    /// The usual caps.
+    pub fn new(host_keys: Vec<PrivateKey>, authorize: Arc<dyn Authorize>) -> Self {
+        Self {
+            host_keys,
+            authorize,
+            flow: Flow::default(),
+            max_clients: 64,
+            max_strangers: 32,
+            max_per_address: 64,
+            login_deadline: Duration::from_secs(30),
+            chacha_first: false,
+        }
+    }
+}
+
+/// Serves single byte streams under common caps. A [`Server`] is a host with a listener.
+pub struct Host {
+    config: ServerConfig,
+    settings: Arc<server::Config>,
+    successors: Arc<Successors>,
+    clients: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    /// Whether the host still takes new clients.
+    stopping: watch::Sender<bool>,
+}
+
+impl Host {
+    /// A host without a listener.
+    pub fn new(config: ServerConfig) -> Arc<Self> {
+        Arc::new(Self {
+            settings: Arc::new(settings(&config)),
+            successors: Arc::default(),
+            clients: Arc::new(Semaphore::new(config.max_clients)),
+            strangers: Arc::new(Semaphore::new(config.max_strangers)),
+            addresses: Arc::default(),
+            stopping: watch::Sender::new(false),
+            config,
+        })
+    }
+
+    /// Serves one stream whose both ends are already authenticated (memory, stdin and stdout below an outer ssh): no key is
+    /// asked for, and any host key will do. Returns when the connection has ended.
+    pub async fn serve_stream<H, F>(&self, stream: impl Stream, handler: &H)
+    where
+        H: Fn(Connection, Peer) -> F,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.serve(stream, Door::Open, None, handler).await;
+    }
+
+    async fn serve<H, F>(&self, stream: impl Stream, door: Door, address: Option<SocketAddr>, handler: &H)
+    where
+        H: Fn(Connection, Peer) -> F,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let link = Link::new(&self.config.flow, Arc::new(Line::default()));
+        let _cut = CutOnDrop::new(&link);
+        let Some((session, principal, port)) = self.admit(stream, door, address, &link).await else { return };
+        match principal {
+            Principal::Successor(sync) => {
+                sync.attach(Trunk { link: link.clone(), handle: None });
+                drop(sync);
+                write_link(link.clone(), port).await;
+            }
+            Principal::Client(peer) => match self.clients.clone().try_acquire_owned() {
+                Ok(_place) => converse(&link, port, handler, peer).await,
+                Err(_) => {
+                    link.refuse("it serves as many clients as it may; try again later");
+                    write_link(link.clone(), port).await;
+                }
+            },
+        }
+        let _ = session.await;
+    }
+
+    /// Runs the SSH session up to the hello on its link channel; `None` if it does not get there in time.
+    async fn admit(
+        &self,
+        stream: impl Stream,
+        door: Door,
+        address: Option<SocketAddr>,
+        link: &Arc<Link>,
+    ) -> Option<(server::RunningSession<Guest>, Principal, Port)> {
+        let _stranger = self.strangers.try_acquire().ok()?;
+        let (ready, greeted) = oneshot::channel();
+        let flow = &self.config.flow;
+        let caps = (flow.channels, flow.channels_ever);
+        let guest = Guest::new(door, address, link.clone(), self.successors.clone(), caps, ready);
+        let socket = Socket::new(stream, link.line.clone(), link.read_ahead());
+        let login = async {
+            let session = server::run_stream(self.settings.clone(), socket, guest).await.ok()?;
+            let (principal, port) = greeted.await.ok()?;
+            Some((session, principal, port))
+        };
+        let mut stopping = self.stopping.subscribe();
+        tokio::select! {
+            admitted = tokio::time::timeout(self.config.login_deadline, login) => admitted.ok().flatten(),
+            _ = stopping.wait_for(|stopping| *stopping) => None,
+        }
+    }
+}
+
+/// Lets the handler have its say with one client. A panic of the handler ends this connection only.
+async fn converse<H, F>(link: &Arc<Link>, port: Port, handler: &H, peer: Peer)
+where
+    H: Fn(Connection, Peer) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let connection = Connection::new(Trunk { link: link.clone(), handle: None }, None);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(write_link(link.clone(), port));
+    let mut handling = JoinSet::new();
+    handling.spawn(handler(connection.clone(), peer));
+    let _ = handling.join_next().await;
+    connection.close();
+    connection.ended().await;
+}
+
+/// A [`Host`] that listens on TCP.
+pub struct Server {
+    host: Arc<Host>,
+    listener: TcpListener,
+}
+
+impl Server {
+    /// Listens; `run` serves.
+    ///
+    /// # Errors
+    /// The address cannot be listened on.
+    pub async fn bind(config: ServerConfig, address: impl ToSocketAddrs) -> std::io::Result<Self> {
+        Ok(Self { host: Host::new(config), listener: TcpListener::bind(address).await? })
+    }
+
+    /// Where it listens: with the port, if 0 was asked for.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown` resolves; then takes no new clients, and returns when the running syncs have ended. `handler`
+    /// gets each client once, whatever number of SSH connections carries it.
+    pub async fn run<H, F>(self, handler: H, shutdown: impl Future<Output = ()>)
+    where
+        H: Fn(Connection, Peer) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let handler = Arc::new(handler);
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut guests = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = &mut shutdown => break,
+                Some(_) = guests.join_next() => {}
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, address)) => self.receive(&mut guests, stream, address, &handler),
+                    // Out of descriptors, or the client was gone at once: neither is a reason to stop.
+                    Err(_) => tokio::time::sleep(BACK_OFF).await,
+                },
+            }
+        }
+        drop(self.listener);
+        self.host.stopping.send_replace(true);
+        while guests.join_next().await.is_some() {}
+    }
+
+    fn receive<H, F>(&self, guests: &mut JoinSet<()>, stream: TcpStream, address: SocketAddr, handler: &Arc<H>)
+    where
+        H: Fn(Connection, Peer) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let Some(seat) = Seat::take(&self.host, address.ip()) else { return };
+        let (host, handler) = (self.host.clone(), handler.clone());
+        guests.spawn(async move {
+            let _seat = seat;
+            let _ = stream.set_nodelay(true);
+            let door = Door::Keys(host.config.authorize.clone());
+            host.serve(stream, door, Some(address), &*handler).await;
+        });
+    }
+}
+
+/// How long accepting rests after an error.
+const BACK_OFF: Duration = Duration::from_millis(200);
+
+/// A connection's place among those of its address.
+struct Seat {
+    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    address: IpAddr,
+}
+
+impl Seat {
+    fn take(host: &Host, address: IpAddr) -> Option<Self> {
+        let mut addresses = host.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = addresses.entry(address).or_default();
+        if *taken >= host.config.max_per_address {
+            return None;
+        }
+        *taken += 1;
+        Some(Self { addresses: host.addresses.clone(), address })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = addresses.get_mut(&self.address) {
+            *taken -= 1;
+            if *taken == 0 {
+                addresses.remove(&self.address);
+            }
+        }
+    }
+}
+
+fn settings(config: &ServerConfig) -> server::Config {
+    let flow = &config.flow;
+    server::Config {
+        server_id: russh::SshId::Standard(concat!("SSH-2.0-syncfiles_", env!("CARGO_PKG_VERSION")).into()),
+        methods: MethodSet::from(&[MethodKind::PublicKey][..]),
+        auth_rejection_time: Duration::from_millis(75),
+        auth_rejection_time_initial: Some(Duration::ZERO),
+        keys: config.host_keys.clone(),
+        limits: flow.rekey(),
+        window_size: flow.ssh_window(),
+        maximum_packet_size: PACKET as u32,
+        channel_buffer_size: 16,
+        event_buffer_size: 100,
+        preferred: algorithms(config.chacha_first),
+        max_auth_attempts: 10,
+        inactivity_timeout: None,
+        keepalive_interval: Some(flow.keepalive),
+        keepalive_max: flow.keepalive_max,
+        ..server::Config::default()
+    }
+}

@@ -1,0 +1,163 @@
+//! The socket as russh sees it.
+//!
+//! russh's session loop does not read while it writes, so two ends that both send bulk wait for each other for ever. This
+//! wrapper reads ahead whenever a write is blocked. It also gathers the many small writes of the loop into few, counts the
+//! wire's bytes, and can be cut from outside, which ends a session that a peer would keep alive.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// How much is asked from the stream at once, bytes.
+const READ: usize = 16 * 1024;
+/// How much is gathered before a write waits for the stream, bytes.
+const GATHER: usize = 128 * 1024;
+
+/// A byte stream that can carry a connection: TCP, memory, a child's stdin and stdout.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for T {}
+
+/// The meter and the switch of one socket, shared with whoever watches it.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    sent: AtomicU64,
+    received: AtomicU64,
+    cut: AtomicBool,
+    waiting: Mutex<Option<Waker>>,
+}
+
+impl Line {
+    /// Bytes of the wire so far: sent, received.
+    pub(super) fn traffic(&self) -> (u64, u64) {
+        (self.sent.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed))
+    }
+
+    /// Ends the socket: every read and write from now on fails.
+    pub(super) fn cut(&self) {
+        self.cut.store(true, Ordering::SeqCst);
+        let waker = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Fails once the socket is cut; otherwise sees to it that a cut wakes this task.
+    fn check(&self, cx: &Context<'_>) -> io::Result<()> {
+        {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            if !waiting.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                *waiting = Some(cx.waker().clone());
+            }
+        }
+        match self.cut.load(Ordering::SeqCst) {
+            true => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the connection was given up")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A stream with read-ahead and gathered writes. Both halves must be polled by one task, as russh's session does.
+pub(super) struct Socket<S> {
+    stream: S,
+    line: Arc<Line>,
+    ahead: BytesMut,
+    /// More read ahead than this and the stream has to wait: above everything that credits let under way.
+    cap: usize,
+    ended: bool,
+    out: BytesMut,
+}
+
+impl<S: Stream> Socket<S> {
+    /// `cap`: the most that is read ahead, bytes; it must exceed all that the peer may have under way.
+    pub(super) fn new(stream: S, line: Arc<Line>, cap: usize) -> Self {
+        Self { stream, line, ahead: BytesMut::new(), cap, ended: false, out: BytesMut::new() }
+    }
+
+    /// Reads ahead once. Ready: something (or the end) arrived, or there is no room.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.ended || self.ahead.len() >= self.cap {
+            return Poll::Ready(Ok(()));
+        }
+        let start = self.ahead.len();
+        self.ahead.resize(start + READ, 0);
+        let mut room = ReadBuf::new(&mut self.ahead[start..]);
+        let result = Pin::new(&mut self.stream).poll_read(cx, &mut room);
+        let got = room.filled().len();
+        self.ahead.truncate(start + got);
+        ready!(result)?;
+        self.ended = got == 0;
+        self.line.received.fetch_add(got as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what was gathered; while that is blocked, reads ahead instead.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.out.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.out) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(n)) => {
+                    self.out.advance(n);
+                    self.line.sent.fetch_add(n as u64, Ordering::Relaxed);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.line.check(cx)?;
+                    while !self.ended && self.ahead.len() < self.cap {
+                        ready!(self.poll_fill(cx))?;
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+}
+
+impl<S: Stream> AsyncRead for Socket<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.ahead.is_empty() && !this.ended {
+            this.line.check(cx)?;
+            // Whoever reads has nothing more to say for now: this is the moment to send what was gathered.
+            if let Poll::Ready(result) = this.poll_drain(cx) {
+                result?;
+            }
+            if this.ahead.is_empty() {
+                ready!(this.poll_fill(cx))?;
+            }
+        }
+        let n = buf.remaining().min(this.ahead.len());
+        buf.put_slice(&this.ahead[..n]);
+        this.ahead.advance(n);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: Stream> AsyncWrite for Socket<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.out.len() >= GATHER {
+            ready!(self.poll_drain(cx))?;
+        }
+        let n = buf.len().min(GATHER);
+        self.out.extend_from_slice(&buf[..n]);
+        Poll::Ready(Ok(n))
+    }
+
+    /// Small amounts wait until the reader has caught up; see `poll_read`.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.out.len() < GATHER && !self.ended {
+            true => Poll::Ready(Ok(())),
+            false => self.poll_drain(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
