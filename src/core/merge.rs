@@ -1,17 +1,274 @@
-//! placeholder until the branch lands
-use super::base::BaseEntry;
-use super::path::Name;
+//! The three-way tree on which decisions are made: base, System 1 and System 2 side by side, path by path.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
+
+use super::age::Timestamp;
+use super::base::{Base, BaseContent, BaseEntry};
+use super::kept::looks_kept;
+use super::path::{MAX_DEPTH, MAX_PATH, Name, RelPath};
+use super::side::{Side, Sides};
+use super::snapshot::{Folder, Node, Snapshot};
 use super::version::Standing;
-use serde::{Deserialize, Serialize};
-/// x
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+
+/// One path as the base, System 1 and System 2 know it, with everything below it that is to be decided.
+///
+/// Members in which nothing differs may be left out: [`reconcile`](super::reconcile::reconcile) decides the rest
+/// alike (it only reports fewer [`Agreed`](super::plan::Why::Agreed) items). The one exception are members with
+/// the name of a kept conflict, which stay in. At the root, only an unknown standing means something.
+///
+/// It travels as a flat list of lines, so that no peer chooses how deep a decoder recurses.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Fork {
-    /// x
+    /// What both sides last agreed on here; absent if they never did.
     pub base: Option<BaseEntry>,
-    /// x
+    /// What stands here on System 1.
     pub one: Standing,
-    /// x
+    /// What stands here on System 2.
     pub two: Standing,
-    /// x
+    /// Members in order of their names. None below an unknown.
     pub members: Vec<(Name, Fork)>,
+}
+
+/// Merges everything below two roots, settled or not. `now` is each side's clock at the hello.
+pub fn merge(base: &Base, one: &Snapshot, two: &Snapshot, now: Sides<Timestamp>) -> Fork {
+    Merger { now, whole: true }.root(base, one, two)
+}
+
+/// As [`merge`], without what is settled, and without looking into folders whose digests are known and equal on
+/// both sides: whoever keeps the base brings its rows there up to date from either snapshot alone.
+pub fn merge_differing(base: &Base, one: &Snapshot, two: &Snapshot, now: Sides<Timestamp>) -> Fork {
+    Merger { now, whole: false }.root(base, one, two)
+}
+
+impl Fork {
+    /// What stands here on `side`.
+    pub fn at(&self, side: Side) -> &Standing {
+        match side {
+            Side::One => &self.one,
+            Side::Two => &self.two,
+        }
+    }
+
+    /// What stands here on both sides.
+    pub fn standings(&self) -> Sides<Standing> {
+        Sides { one: self.one.clone(), two: self.two.clone() }
+    }
+
+    /// The fork at `path` below this one, to change it: for filling in hashes that were asked for.
+    pub fn find_mut(&mut self, path: &RelPath) -> Option<&mut Fork> {
+        path.components().try_fold(self, |fork, name| {
+            let at = fork.members.binary_search_by(|(n, _)| n.as_bytes().cmp(name)).ok()?;
+            Some(&mut fork.members[at].1)
+        })
+    }
+
+    /// Whether nothing is to be decided here or below: both sides hold the same, or both nothing, and the base says so.
+    pub fn is_settled(&self) -> bool {
+        let here = match (&self.one, &self.two) {
+            (Standing::Absent, Standing::Absent) => self.base.is_none(),
+            (Standing::Unknown, Standing::Unknown) => true,
+            (Standing::Holds(one), Standing::Holds(two)) => {
+                one.content.same(&two.content) == Some(true)
+                    && one.bits == two.bits
+                    && self.base.as_ref().is_some_and(|base| {
+                        base.bits == one.bits
+                            && base.content != BaseContent::Folder { gone: true }
+                            && base.as_content().same(&one.content) == Some(true)
+                    })
+            }
+            _ => false,
+        };
+        here && self.members.iter().all(|(_, member)| member.is_settled())
+    }
+
+    /// Drops every member that is settled, unless its name is that of a kept conflict.
+    pub fn prune(&mut self) {
+        for (_, member) in &mut self.members {
+            member.prune();
+        }
+        self.members.retain(|(name, member)| !member.is_settled() || looks_kept(name));
+    }
+}
+
+struct Merger {
+    now: Sides<Timestamp>,
+    whole: bool,
+}
+
+type Rows<'a> = &'a [(RelPath, BaseEntry)];
+
+impl Merger {
+    fn root(&self, base: &Base, one: &Snapshot, two: &Snapshot) -> Fork {
+        let rows = base.rows();
+        let rows = &rows[rows.partition_point(|row| row.0.is_root())..];
+        let members =
+            if self.enter(one, two) { self.members(rows, 0, 0, Some(one), Some(two)) } else { vec![] };
+        Fork { members, ..Fork::default() }
+    }
+
+    /// Whether two folders may differ below.
+    fn enter(&self, one: &Folder, two: &Folder) -> bool {
+        self.whole || one.digest.is_none() || one.digest != two.digest
+    }
+
+    /// The members of a folder, whose names begin at byte `start` of `rows`.
+    fn members(
+        &self,
+        mut rows: Rows<'_>,
+        start: usize,
+        depth: usize,
+        one: Option<&Folder>,
+        two: Option<&Folder>,
+    ) -> Vec<(Name, Fork)> {
+        let held = [one, two].into_iter().flatten().flat_map(|folder| folder.members.iter().map(|(n, _)| n));
+        let mut names: Vec<Name> = held.cloned().collect();
+        names.extend(rows.iter().filter_map(|row| Name::parse(component(row, start)).ok()));
+        names.sort();
+        names.dedup();
+        let mut members = Vec::new();
+        for name in names {
+            let bytes = name.as_bytes();
+            let group = rows.partition_point(|row| component(row, start) == bytes);
+            let (own, rest) = rows.split_at(group);
+            rows = rest;
+            let (one, two) = (one.and_then(|f| f.member(bytes)), two.and_then(|f| f.member(bytes)));
+            let fork = self.fork(own, start + bytes.len(), depth + 1, one, two);
+            if self.whole || !fork.is_settled() || looks_kept(&name) {
+                members.push((name, fork));
+            }
+        }
+        members
+    }
+
+    /// The fork of a path of `length` bytes; `rows` are the base's at and below it.
+    fn fork(
+        &self,
+        rows: Rows<'_>,
+        length: usize,
+        depth: usize,
+        one: Option<&Node>,
+        two: Option<&Node>,
+    ) -> Fork {
+        let (own, below) = rows.split_at(rows.partition_point(|row| row.0.as_bytes().len() == length).min(1));
+        let standing = |node: Option<&Node>, now| node.map_or(Standing::Absent, |node| node.standing(now));
+        let mut fork = Fork {
+            base: own.first().map(|row| row.1.clone()),
+            one: standing(one, self.now.one),
+            two: standing(two, self.now.two),
+            members: Vec::new(),
+        };
+        let unknown = fork.one == Standing::Unknown || fork.two == Standing::Unknown;
+        let (one, two) = (one.and_then(as_folder), two.and_then(as_folder));
+        let equal = one.zip(two).is_some_and(|(one, two)| !self.enter(one, two));
+        if !unknown && !equal && depth < MAX_DEPTH {
+            fork.members = self.members(below, length + 1, depth, one, two);
+        }
+        fork
+    }
+}
+
+fn component(row: &(RelPath, BaseEntry), start: usize) -> &[u8] {
+    let rest = row.0.as_bytes().get(start..).unwrap_or_default();
+    rest.split(|&byte| byte == b'/').next().unwrap_or_default()
+}
+
+fn as_folder(node: &Node) -> Option<&Folder> {
+    if let Node::Folder(folder) = node { Some(folder) } else { None }
+}
+
+/// Why lines are not a [`Fork`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum ForkError {
+    /// A line is deeper than its predecessor allows, or than any path is.
+    #[error("a line of the tree of differences is too deep")]
+    Depth,
+    /// Names in a folder do not ascend.
+    #[error("the tree of differences is out of order")]
+    Order,
+}
+
+/// One path of a [`Fork`] on the wire: parents before members, members in order. The root is not a line.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    /// Components before the name.
+    depth: u16,
+    name: Name,
+    base: Option<BaseEntry>,
+    one: Standing,
+    two: Standing,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Lines {
+    root: (Standing, Standing),
+    lines: Vec<Line>,
+}
+
+impl Serialize for Fork {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut lines = Vec::new();
+        write_lines(&self.members, 0, &mut lines);
+        Lines { root: (self.one.clone(), self.two.clone()), lines }.serialize(serializer)
+    }
+}
+
+fn write_lines(members: &[(Name, Fork)], depth: u16, lines: &mut Vec<Line>) {
+    for (name, fork) in members {
+        let Fork { base, one, two, members } = fork.clone_line();
+        lines.push(Line { depth, name: name.clone(), base, one, two });
+        debug_assert!(members.is_empty());
+        write_lines(&fork.members, depth.saturating_add(1), lines);
+    }
+}
+
+impl Fork {
+    fn clone_line(&self) -> Fork {
+        Fork { base: self.base.clone(), one: self.one.clone(), two: self.two.clone(), members: Vec::new() }
+    }
+}
+
+impl<'de> Deserialize<'de> for Fork {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Fork, D::Error> {
+        let Lines { root: (one, two), lines } = Lines::deserialize(deserializer)?;
+        let members = read_lines(lines).map_err(serde::de::Error::custom)?;
+        Ok(Fork { base: None, one, two, members })
+    }
+}
+
+/// Rebuilds the tree with a stack of open folders, so that depth and length are checked before anything nests.
+fn read_lines(lines: Vec<Line>) -> Result<Vec<(Name, Fork)>, ForkError> {
+    let mut open: Vec<(Name, Fork)> = Vec::new();
+    let mut top: Vec<(Name, Fork)> = Vec::new();
+    let mut length = 0;
+    for Line { depth, name, base, one, two } in lines {
+        let depth = usize::from(depth);
+        if depth > open.len() || depth >= MAX_DEPTH {
+            return Err(ForkError::Depth);
+        }
+        while open.len() > depth {
+            length -= close(&mut open, &mut top)?;
+        }
+        length += name.as_bytes().len() + 1;
+        if length > MAX_PATH + 1 {
+            return Err(ForkError::Depth);
+        }
+        open.push((name, Fork { base, one, two, members: Vec::new() }));
+    }
+    while !open.is_empty() {
+        close(&mut open, &mut top)?;
+    }
+    Ok(top)
+}
+
+/// Moves the innermost open fork into its parent; returns the bytes that its name took in a path.
+fn close(open: &mut Vec<(Name, Fork)>, top: &mut Vec<(Name, Fork)>) -> Result<usize, ForkError> {
+    let Some((name, fork)) = open.pop() else { return Ok(0) };
+    let siblings = open.last_mut().map_or(top, |(_, parent)| &mut parent.members);
+    if siblings.last().is_some_and(|(last, _)| *last >= name) {
+        return Err(ForkError::Order);
+    }
+    let length = name.as_bytes().len() + 1;
+    siblings.push((name, fork));
+    Ok(length)
 }

@@ -4,11 +4,16 @@
 
 pub mod age;
 pub mod base;
+mod contest;
 pub mod digest;
+mod keeping;
+pub(crate) mod kept;
 pub mod merge;
 pub mod path;
 pub mod plan;
 pub mod policy;
+pub mod question;
+pub mod reconcile;
 pub mod shown;
 pub mod side;
 pub mod snapshot;

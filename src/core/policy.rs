@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::side::Sides;
+use super::side::{Side, Sides};
 
 /// Who wins when both sides changed a path since the base.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
@@ -42,6 +42,18 @@ pub struct Policy {
     pub mirror: bool,
     /// Ages closer than this (nanoseconds) are equal: half the round trip of the hello.
     pub uncertainty: i64,
+}
+
+impl Policy {
+    /// With `--mirror`: the side that the other becomes equal to, which is the one that may not be written.
+    /// None without `--mirror`, and where the sides that may be written do not name one target.
+    pub fn mirrored(&self) -> Option<Side> {
+        match (self.mirror, self.may.one.write, self.may.two.write) {
+            (true, false, true) => Some(Side::One),
+            (true, true, false) => Some(Side::Two),
+            _ => None,
+        }
+    }
 }
 
 impl Default for Policy {

@@ -1,0 +1,69 @@
+//! Which losers `--conflict keep-both` keeps in a folder, and under which names.
+
+use std::collections::BTreeMap;
+
+use super::contest::{Shape, Verdict};
+use super::kept::{DIGITS, hash_of, kept_name};
+use super::merge::Fork;
+use super::path::{Name, RelPath};
+use super::policy::{ConflictPolicy, Policy};
+use super::side::Side;
+use super::version::{Standing, Version};
+
+/// A loser that both sides keep beside the winner.
+pub(crate) struct Kept {
+    /// Where it stood.
+    pub(crate) path: RelPath,
+    /// The side on which it stood.
+    pub(crate) loser: Side,
+    /// What stood there.
+    pub(crate) version: Version,
+}
+
+/// The losers among the members of `folder`, by the names they are kept under. A loser without a free name (all
+/// are taken or excluded) is only kept in history.
+pub(crate) fn losers(folder: &RelPath, fork: &Fork, policy: &Policy) -> BTreeMap<Name, Kept> {
+    let mut kept = BTreeMap::new();
+    if policy.conflict != ConflictPolicy::KeepBoth {
+        return kept;
+    }
+    for (name, member) in &fork.members {
+        let verdict = match member.shape() {
+            Shape::Pair(both) => member.contest(both, policy),
+            Shape::Clash(side, both) => member.clash(side, both, policy),
+            _ => continue,
+        };
+        let Verdict::Keep(winner, _) = verdict else { continue };
+        let loser = winner.other();
+        let (Ok(path), Some(version)) = (folder.join(name), member.at(loser).version()) else { continue };
+        if let Some(name) = free_name(folder, fork, &kept, name, version) {
+            kept.entry(name).or_insert(Kept { path, loser, version: version.clone() });
+        }
+    }
+    kept
+}
+
+/// The first name under which `version` stands already or can stand, on both sides.
+fn free_name(
+    folder: &RelPath,
+    fork: &Fork,
+    kept: &BTreeMap<Name, Kept>,
+    name: &Name,
+    version: &Version,
+) -> Option<Name> {
+    let hash = hash_of(&version.content)?;
+    let equal = |other: &Version| other.content.same(&version.content) == Some(true);
+    let usable = |candidate: &Name| {
+        let member =
+            fork.members.binary_search_by(|(n, _)| n.cmp(candidate)).ok().map(|at| &fork.members[at].1);
+        let stands = [Side::One, Side::Two].iter().all(|&side| match member.map(|m| m.at(side)) {
+            None | Some(Standing::Absent) => true,
+            Some(Standing::Unknown) => false,
+            Some(Standing::Holds(other)) => equal(other),
+        });
+        stands
+            && kept.get(candidate).is_none_or(|other| equal(&other.version))
+            && folder.join(candidate).is_ok()
+    };
+    DIGITS.iter().filter_map(|&digits| kept_name(name, &hash, digits)).find(usable)
+}
