@@ -116,6 +116,10 @@ pub enum Message {
     Compared {
         /// Of the plan.
         plan: Digest,
+        /// Entries on System 2, for System 1's guard.
+        entries: u64,
+        /// Entries in the base, for the same.
+        base: u64,
         /// Why nothing may be changed on System 2.
         guard: Option<Refusal>,
     },
