@@ -1,1 +1,3 @@
 //! The only room that touches synchronised files.
+
+pub mod root;
