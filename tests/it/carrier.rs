@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use russh::keys::{Algorithm, PrivateKey, PublicKey};
+use russh::keys::{PrivateKey, PublicKey};
 use syncfiles::ssh::{
     CarrierError, Channel, ClientConfig, ConnectError, Connection, Flow, Host, Login, Peer, Server, ServerConfig,
     Stream, connect,

@@ -4,4 +4,3 @@ mod architecture;
 mod carrier;
 mod house;
 mod keys;
-mod protocol;

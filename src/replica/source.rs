@@ -1,0 +1,107 @@
+//! A file that is read to be sent: only what the scan saw, held to it before and after.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use thiserror::Error;
+
+use super::root::{Kind, Root, Stat};
+use crate::core::digest::{Digest, Hasher};
+use crate::core::path::RelPath;
+use crate::core::snapshot;
+
+/// Why a file cannot be sent.
+#[derive(Debug, Error)]
+pub enum SourceError {
+    /// It is not what the scan saw, or changed while it was read.
+    #[error("changed since the scan: run again to settle it")]
+    Changed,
+    /// It could not be read.
+    #[error("cannot read: {0}; check its permissions and its disk")]
+    Unreadable(io::Error),
+}
+
+/// An open file and the hash of what has been read of it.
+#[derive(Debug)]
+pub struct Source {
+    file: File,
+    opened: Stat,
+    promised: Option<Digest>,
+    hasher: Hasher,
+    read: u64,
+}
+
+impl Source {
+    /// Opens the file at `path` if it is still what the scan saw.
+    pub fn open(root: &Root, path: &RelPath, scanned: &snapshot::File) -> Result<Source, SourceError> {
+        let (file, opened) = root.open_file(path).map_err(gone_or_unreadable)?;
+        let same = opened.kind == Kind::File
+            && opened.size == scanned.size
+            && opened.modified == scanned.modified
+            && opened.seen == scanned.seen;
+        if !same {
+            return Err(SourceError::Changed);
+        }
+        Ok(Source { file, opened, promised: scanned.sha256, hasher: Hasher::new(), read: 0 })
+    }
+
+    /// The file's length.
+    pub fn size(&self) -> u64 {
+        self.opened.size
+    }
+
+    /// Bytes that have not been read yet.
+    pub fn left(&self) -> u64 {
+        self.opened.size.saturating_sub(self.read)
+    }
+
+    /// Fills `buffer` as far as the file reaches, and returns how far.
+    pub fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.file.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(SourceError::Unreadable(error)),
+            }
+        }
+        self.hasher.update(&buffer[..filled]);
+        self.read = self.read.saturating_add(filled as u64);
+        // A file that grows while it is read must not be followed for ever.
+        if self.read > self.opened.size { Err(SourceError::Changed) } else { Ok(filled) }
+    }
+
+    /// Reads and hashes the first `length` bytes without giving them out.
+    pub fn skip(&mut self, length: u64) -> Result<(), SourceError> {
+        let mut buffer = vec![0; 128 * 1024];
+        let mut left = length;
+        while left > 0 {
+            let part = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            if self.fill(&mut buffer[..part])? < part {
+                return Err(SourceError::Changed);
+            }
+            left -= part as u64;
+        }
+        Ok(())
+    }
+
+    /// The SHA-256 of the file, once all of it was read and nothing about it has changed meanwhile.
+    pub fn finish(self) -> Result<Digest, SourceError> {
+        let now = super::root::stat_of(&self.file).map_err(SourceError::Unreadable)?;
+        let same = now.size == self.opened.size && now.modified == self.opened.modified && now.seen == self.opened.seen;
+        let digest = self.hasher.finish();
+        if !same || self.read != now.size || self.promised.is_some_and(|promised| promised != digest) {
+            return Err(SourceError::Changed);
+        }
+        Ok(digest)
+    }
+}
+
+fn gone_or_unreadable(error: io::Error) -> SourceError {
+    use io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
+    match error.kind() {
+        NotFound | NotADirectory | IsADirectory => SourceError::Changed,
+        _ => SourceError::Unreadable(error),
+    }
+}

@@ -1,0 +1,285 @@
+//! Step 2 of the exchange, on System 2: which paths differ, and what both sides and the base hold there.
+//!
+//! Folders are compared level by level: a folder whose digest is the same on both sides is settled and never
+//! listed; one that only System 1 has is listed with everything below it; every other folder of a level is asked
+//! for in one question. So a round trip is paid for a level, not for a folder.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::control::{Control, path_size};
+use super::error::SessionError;
+use crate::core::age::Timestamp;
+use crate::core::base::{Base, BaseMember, members_of};
+use crate::core::kept::looks_kept;
+use crate::core::merge::Fork;
+use crate::core::path::{Name, RelPath};
+use crate::core::side::Sides;
+use crate::core::snapshot::{Folder, Node, Snapshot};
+use crate::core::version::Standing;
+use crate::protocol::message::{FolderPart, Listed, MAX_PATHS, Message};
+
+/// The most entries that a System 1 may list: what keeps an evil one from filling this side's memory.
+const MAX_ENTRIES: usize = 16_000_000;
+
+/// What System 2 holds the listing of System 1 against.
+pub(crate) struct Own<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) base: &'a Base,
+    /// Whether the exclude rules of either side hide a path (`true`: a folder).
+    pub(crate) excluded: &'a (dyn Fn(&RelPath, bool) -> bool + Sync),
+    /// Both clocks at the hello.
+    pub(crate) now: Sides<Timestamp>,
+}
+
+/// The paths that differ, as a tree; and those found equal, whose base rows System 2 brings up to date by itself.
+pub(crate) struct Comparison {
+    pub(crate) tree: Fork,
+    pub(crate) settled: Vec<RelPath>,
+}
+
+/// Asks System 1 for what it takes to know every path that differs.
+pub(crate) async fn compare(control: &Control, own: &Own<'_>) -> Result<Comparison, SessionError> {
+    let mut join = Join { own, folders: HashMap::new(), settled: Vec::new(), entries: 0 };
+    let mut ask = vec![(RelPath::root(), own.snapshot.members.is_empty())];
+    while !ask.is_empty() {
+        let mut next = Vec::new();
+        let (sent, listed) = tokio::join!(send_questions(control, &ask), join.receive(control, &ask, &mut next));
+        sent?;
+        listed?;
+        ask = next;
+    }
+    let root = Node::Folder(Folder::default());
+    let mut tree =
+        Fork { one: root.standing(own.now.one), two: root.standing(own.now.two), ..Fork::default() };
+    join.assemble(&RelPath::root(), &mut tree)?;
+    Ok(Comparison { tree, settled: join.settled })
+}
+
+async fn send_questions(control: &Control, ask: &[(RelPath, bool)]) -> Result<(), SessionError> {
+    for batch in ask.chunks(MAX_PATHS) {
+        // A batch of long paths may need several messages; System 1 answers each on its own.
+        control.send_list(batch.iter().cloned(), |(path, _)| path_size(path), Message::List).await?;
+    }
+    Ok(())
+}
+
+/// Joins what System 1 lists with System 2's own snapshot and base.
+struct Join<'a> {
+    own: &'a Own<'a>,
+    /// Members that differ, or may, of every folder listed so far.
+    folders: HashMap<RelPath, Vec<(Name, Fork)>>,
+    settled: Vec<RelPath>,
+    entries: usize,
+}
+
+impl Join<'_> {
+    /// Receives the answers to `ask`, strictly in its order, and collects in `next` what to ask then.
+    async fn receive(
+        &mut self,
+        control: &Control,
+        ask: &[(RelPath, bool)],
+        next: &mut Vec<(RelPath, bool)>,
+    ) -> Result<(), SessionError> {
+        let mut expected: VecDeque<(RelPath, bool)> = ask.iter().cloned().collect();
+        let mut begun: Vec<(Name, Listed)> = Vec::new();
+        while !expected.is_empty() {
+            let parts = match control.receive().await? {
+                Message::Listing(parts) => parts,
+                _ => return Err(SessionError::broke("it sent something else than the listing asked for")),
+            };
+            for FolderPart { folder, members, more } in parts {
+                self.take(&mut begun, members)?;
+                let (path, deep) = expected.front().ok_or_else(unasked)?;
+                if *path != folder {
+                    return Err(unasked());
+                }
+                if more {
+                    continue;
+                }
+                let deep = *deep;
+                expected.pop_front();
+                let inner = self.join(&folder, std::mem::take(&mut begun), deep, next)?;
+                for path in inner.into_iter().rev() {
+                    expected.push_front((path, true));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, begun: &mut Vec<(Name, Listed)>, members: Vec<(Name, Listed)>) -> Result<(), SessionError> {
+        self.entries += members.len();
+        if self.entries > MAX_ENTRIES {
+            return Err(SessionError::broke("it lists more than 16 million entries"));
+        }
+        begun.extend(members);
+        if begun.is_sorted_by(|a, b| a.0 < b.0) { Ok(()) } else { Err(SessionError::broke("it lists names out of order")) }
+    }
+
+    /// Joins one folder; returns the folders below whose listings follow because the question was deep.
+    fn join(
+        &mut self,
+        path: &RelPath,
+        listed: Vec<(Name, Listed)>,
+        deep: bool,
+        next: &mut Vec<(RelPath, bool)>,
+    ) -> Result<Vec<RelPath>, SessionError> {
+        let own = if path.is_root() { Some(self.own.snapshot) } else { folder_at(self.own.snapshot, path) };
+        let base = self.own.base.within(path);
+        let mut follow = Vec::new();
+        let mut members = Vec::new();
+        for trio in trios(listed, own, base, path.depth()) {
+            let inner = path.join(&trio.name).map_err(|_| SessionError::broke("it lists a path too long"))?;
+            match self.decide(&inner, &trio) {
+                Step::Settled => self.settled.push(inner),
+                Step::Hidden => {}
+                Step::Whole(fork) => members.push((trio.name, fork)),
+                Step::Both(fork) => {
+                    next.push((inner, false));
+                    members.push((trio.name, fork));
+                }
+                Step::OnlyOne(fork) => {
+                    if deep { follow.push(inner) } else { next.push((inner, true)) }
+                    members.push((trio.name, fork));
+                }
+            }
+        }
+        self.folders.insert(path.clone(), members);
+        Ok(follow)
+    }
+
+    /// What one member asks for. At each branch the comment says what is known to hold.
+    fn decide(&self, path: &RelPath, trio: &Trio<'_>) -> Step {
+        let now = self.own.now;
+        let one = trio.listed.as_ref().map_or(Standing::Absent, |listed| listed.standing(now.one));
+        let two = trio.own.map_or(Standing::Absent, |node| node.standing(now.two));
+        let base = trio.base.as_ref().and_then(|member| member.entry.cloned());
+        match (&trio.listed, trio.own) {
+            // Nobody has it, and the rules hide it: the base keeps its row.
+            (None, None) if (self.own.excluded)(path, base.as_ref().is_none_or(|b| b.as_content().is_folder())) => {
+                Step::Hidden
+            }
+            // Folders on both sides, with the same digest: nothing below differs.
+            (Some(Listed::Folder { digest: Some(a), bits, .. }), Some(Node::Folder(folder)))
+                if Some(*a) == folder.digest && *bits == folder.bits && !looks_kept(&trio.name) =>
+            {
+                Step::Settled
+            }
+            (Some(Listed::Folder { .. }), Some(Node::Folder(_))) => {
+                Step::Both(Fork { base, one, two, members: Vec::new() })
+            }
+            // Nothing may be concluded on a side, so nothing is asked below.
+            (Some(Listed::Unknown), _) | (_, Some(Node::Unknown(_))) => {
+                Step::Whole(Fork { base, one, two, members: Vec::new() })
+            }
+            // A folder that System 2 does not have as a folder.
+            (Some(Listed::Folder { .. }), _) => Step::OnlyOne(Fork { base, one, two, members: Vec::new() }),
+            // No folder on System 1: System 2 knows all that matters below.
+            (_, own) => {
+                let equal = same(&one, &two) && two != Standing::Absent && trio.below().is_empty();
+                if equal && !looks_kept(&trio.name) {
+                    return Step::Settled;
+                }
+                let members = self.below(path, own, trio);
+                Step::Whole(Fork { base, one, two, members })
+            }
+        }
+    }
+
+    /// The tree below a path where System 1 has no folder: System 2's members and the base's rows.
+    fn below(&self, path: &RelPath, own: Option<&Node>, trio: &Trio<'_>) -> Vec<(Name, Fork)> {
+        let own = if let Some(Node::Folder(folder)) = own { Some(folder) } else { None };
+        let mut members = Vec::new();
+        for inner in trios(Vec::new(), own, trio.below(), path.depth()) {
+            let Ok(path) = path.join(&inner.name) else { continue };
+            if let Step::Whole(fork) = self.decide(&path, &inner) {
+                members.push((inner.name, fork));
+            }
+        }
+        members
+    }
+
+    /// Puts the members of every listed folder where they belong.
+    fn assemble(&mut self, path: &RelPath, fork: &mut Fork) -> Result<(), SessionError> {
+        if let Some(members) = self.folders.remove(path) {
+            fork.members = members;
+        }
+        for (name, member) in &mut fork.members {
+            let inner = path.join(name).map_err(|_| SessionError::broke("it lists a path too long"))?;
+            self.assemble(&inner, member)?;
+        }
+        Ok(())
+    }
+}
+
+fn unasked() -> SessionError {
+    SessionError::broke("it lists a folder that was not asked for")
+}
+
+fn folder_at<'a>(snapshot: &'a Snapshot, path: &RelPath) -> Option<&'a Folder> {
+    if let Some(Node::Folder(folder)) = snapshot.find(path) { Some(folder) } else { None }
+}
+
+/// Whether both sides certainly hold the same content with the same bits.
+fn same(one: &Standing, two: &Standing) -> bool {
+    match (one.version(), two.version()) {
+        (Some(a), Some(b)) => a.content.same(&b.content) == Some(true) && a.bits == b.bits,
+        _ => one == two,
+    }
+}
+
+/// What becomes of one member of a listed folder.
+enum Step {
+    /// Equal on both sides.
+    Settled,
+    /// Excluded, and on neither side.
+    Hidden,
+    /// Differs, and all of it is known.
+    Whole(Fork),
+    /// A folder on both sides that differs somewhere below.
+    Both(Fork),
+    /// A folder that only System 1 has.
+    OnlyOne(Fork),
+}
+
+/// One name in a folder, on System 1, on System 2 and in the base.
+struct Trio<'a> {
+    name: Name,
+    listed: Option<Listed>,
+    own: Option<&'a Node>,
+    base: Option<BaseMember<'a>>,
+}
+
+impl<'a> Trio<'a> {
+    /// The base's rows below this name.
+    fn below(&self) -> &'a [(RelPath, crate::core::base::BaseEntry)] {
+        self.base.as_ref().map_or(&[], |member| member.below)
+    }
+}
+
+/// Joins three lists by name. `base` has the rows of the folder, which is `depth` deep, and below it.
+fn trios<'a>(
+    listed: Vec<(Name, Listed)>,
+    own: Option<&'a Folder>,
+    base: &'a [(RelPath, crate::core::base::BaseEntry)],
+    depth: usize,
+) -> Vec<Trio<'a>> {
+    let mut listed = listed.into_iter().peekable();
+    let mut own = own.map_or(&[][..], |folder| &folder.members[..]).iter().peekable();
+    let mut base = members_of(base, depth).peekable();
+    let mut trios = Vec::new();
+    loop {
+        let names = [
+            listed.peek().map(|(name, _)| name),
+            own.peek().map(|(name, _)| name),
+            base.peek().map(|member| &member.name),
+        ];
+        let Some(name) = names.into_iter().flatten().min().cloned() else { return trios };
+        trios.push(Trio {
+            listed: listed.next_if(|(other, _)| *other == name).map(|(_, listed)| listed),
+            own: own.next_if(|(other, _)| *other == name).map(|(_, node)| node),
+            base: base.next_if(|member| member.name == name),
+            name,
+        });
+    }
+}

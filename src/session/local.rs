@@ -1,0 +1,206 @@
+//! One side's root and the state that belongs to it, opened for one sync.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::error::SessionError;
+use crate::core::base::Base;
+use crate::core::path::RelPath;
+use crate::replica::base_store::{self, Change};
+use crate::replica::identity::{self, Id, Identity};
+use crate::replica::lock::RunLock;
+use crate::replica::pairs::{self, Agreed};
+use crate::replica::places::{Met, Places, Standing};
+use crate::replica::root::{Root, RootError};
+use crate::replica::state::State;
+
+/// How a root is opened.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// Create and change nothing in the root: a dry run, or verify.
+    pub look: bool,
+    /// Make the folder where it is absent (its parent exists, and nobody remembers the place).
+    pub create: bool,
+    /// Accept a root that is not the one remembered at this place.
+    pub new_root: bool,
+    /// How this place is remembered: what it is to whom, and its path.
+    pub place: String,
+    /// Where what must live outside the roots is kept.
+    pub state_home: PathBuf,
+    /// One run at a time: how long to wait for another one (System 2 only).
+    pub exclusive: Option<Duration>,
+}
+
+/// One side of a sync: its root, pinned, and its state.
+#[derive(Debug)]
+pub struct Local {
+    /// The pinned root.
+    pub(crate) root: Arc<Root>,
+    /// Absent where only a look is allowed and no state is there.
+    state: Option<Mutex<State>>,
+    id: Option<Id>,
+    opening: Opening,
+    notices: Vec<String>,
+    _lock: Option<RunLock>,
+}
+
+impl Local {
+    /// Opens the root at `path` and below it the folder `sub`, and checks that it is the root that stood there before.
+    ///
+    /// Blocks for disk work, and while another run holds the root.
+    pub fn open(path: &Path, sub: &RelPath, opening: Opening) -> Result<Local, SessionError> {
+        let places = Places::open(&opening.state_home).map_err(unusable)?;
+        let root = match Root::open(path) {
+            Err(RootError::Missing(_)) if opening.create && !opening.look => {
+                known(&places, &opening, Standing::Nothing)?;
+                make(path)?
+            }
+            Err(error @ RootError::Missing(_)) => {
+                known(&places, &opening, Standing::Nothing)?;
+                return Err(unusable(error));
+            }
+            opened => opened.map_err(unusable)?,
+        };
+        let root = below(root, sub)?;
+        let peeked = State::peek(&root).map_err(unusable)?;
+        let before = peeked.as_ref().map(identity::look).transpose().map_err(unusable)?.flatten();
+        drop(peeked);
+        known(&places, &opening, before.map_or(Standing::Nameless, Standing::Root))?;
+        Local::with_state(root, opening, &places)
+    }
+
+    fn with_state(root: Root, opening: Opening, places: &Places) -> Result<Local, SessionError> {
+        let mut notices = Vec::new();
+        let elsewhere = elsewhere(&opening);
+        let (state, id) = if opening.look {
+            let inside = State::peek(&root).map_err(unusable)?;
+            let state = match inside {
+                Some(state) => Some(state),
+                None => State::peek_at(&elsewhere).map_err(unusable)?,
+            };
+            let id = state.as_ref().map(identity::look).transpose().map_err(unusable)?.flatten();
+            (state, id)
+        } else {
+            let mut state = match State::open(&root) {
+                Err(error) if error.is_read_only() => {
+                    std::fs::create_dir_all(elsewhere.parent().unwrap_or(&elsewhere)).map_err(unusable)?;
+                    State::open_at(&elsewhere).map_err(unusable)?
+                }
+                opened => opened.map_err(unusable)?,
+            };
+            notices.append(&mut state.take_notices());
+            let identity = identity::establish(&state).map_err(unusable)?;
+            if let Identity::Copy { of, .. } = identity {
+                notices.push(format!("this folder is a copy of root {of}: it has a new identity, and meets every other root anew"));
+            }
+            places.remember(&opening.place, identity.id()).map_err(unusable)?;
+            (Some(state), Some(identity.id()))
+        };
+        let lock = match (&state, opening.exclusive) {
+            (Some(state), Some(timeout)) if !opening.look => {
+                Some(RunLock::take(state.folder(), timeout).map_err(unusable)?)
+            }
+            _ => None,
+        };
+        Ok(Local { root: Arc::new(root), state: state.map(Mutex::new), id, opening, notices, _lock: lock })
+    }
+
+    /// The root's identity; none where only a look is allowed and it has none yet.
+    pub fn id(&self) -> Option<Id> {
+        self.id
+    }
+
+    /// What opening found worth telling.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// Remembers, on System 2, which root answers at the place that it dials.
+    pub(crate) fn meet(&self, place: &str, peer: Option<Id>) -> Result<(), SessionError> {
+        let places = Places::open(&self.opening.state_home).map_err(unusable)?;
+        let standing = peer.map_or(Standing::Nameless, Standing::Root);
+        let opening = Opening { place: place.to_owned(), ..self.opening.clone() };
+        known(&places, &opening, standing)?;
+        match peer {
+            Some(peer) if !self.opening.look => places.remember(place, peer).map_err(unusable),
+            _ => Ok(()),
+        }
+    }
+
+    /// What was agreed with `peer`.
+    pub(crate) fn agreed(&self, peer: Option<Id>) -> Result<Option<Agreed>, SessionError> {
+        match (self.state(), peer) {
+            (Some(state), Some(peer)) => pairs::agreed(&state, peer).map_err(unusable),
+            _ => Ok(None),
+        }
+    }
+
+    /// The base agreed on with `peer`.
+    pub(crate) fn base(&self, peer: Option<Id>) -> Result<Base, SessionError> {
+        match (self.state(), peer) {
+            (Some(state), Some(peer)) => base_store::load(&state, peer).map_err(unusable),
+            _ => Ok(Base::default()),
+        }
+    }
+
+    /// Writes what a run settled with `peer`.
+    pub(crate) fn commit_base(&self, peer: Id, change: &Change) -> Result<(), SessionError> {
+        match self.state() {
+            Some(state) => base_store::commit(&state, peer, change).map_err(unusable),
+            None => Ok(()),
+        }
+    }
+
+    /// On System 1: writes the new run beside the one that System 2 holds.
+    pub(crate) fn announce(&self, peer: Id, held: Option<Id>, run: Id) -> Result<(), SessionError> {
+        match self.state() {
+            Some(state) => pairs::announce(&state, peer, held, run).map_err(unusable),
+            None => Ok(()),
+        }
+    }
+
+    /// The state, for one short use at a time.
+    pub(crate) fn state(&self) -> Option<MutexGuard<'_, State>> {
+        self.state.as_ref().map(|state| state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Holds what stands at a place against what is remembered of it.
+fn known(places: &Places, opening: &Opening, standing: Standing) -> Result<Met, SessionError> {
+    match places.check(&opening.place, standing).map_err(unusable)? {
+        Ok(met) => Ok(met),
+        Err(_) if opening.new_root => Ok(Met::Never),
+        Err(stranger) => Err(SessionError::Guard { code: 27, text: stranger.to_string() }),
+    }
+}
+
+fn make(path: &Path) -> Result<Root, SessionError> {
+    let shown = crate::core::shown::Shown(path.as_os_str().as_encoded_bytes());
+    std::fs::create_dir(path)
+        .map_err(|error| SessionError::Root(format!("cannot make the folder {shown}: {error}; its parent must exist")))?;
+    Root::open(path).map_err(unusable)
+}
+
+/// The folder `sub` below a root, as a root of its own.
+fn below(root: Root, sub: &RelPath) -> Result<Root, SessionError> {
+    let mut folder = root;
+    for component in sub.components() {
+        let name = crate::core::path::Name::parse(component).map_err(unusable)?;
+        folder = folder.beneath(&name).map_err(|error| {
+            SessionError::Root(format!("cannot open the folder {sub} of the export: {error}; it must exist, and lead through no link"))
+        })?;
+    }
+    Ok(folder)
+}
+
+/// Where the state of a root that cannot be written lives.
+fn elsewhere(opening: &Opening) -> PathBuf {
+    let name = crate::core::digest::Digest::of(opening.place.as_bytes()).to_string();
+    opening.state_home.join("roots").join(name)
+}
+
+/// A root, or what belongs to it, cannot be used (11). The errors of the replica name the act and the path.
+pub(crate) fn unusable(error: impl std::fmt::Display) -> SessionError {
+    SessionError::Root(error.to_string())
+}

@@ -1,0 +1,66 @@
+//! What the user asked of one sync.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::core::policy::ConflictPolicy;
+use crate::protocol::message::Wish;
+
+/// Which way changes may go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Way {
+    /// Both ways.
+    #[default]
+    Both,
+    /// Only System 2 is changed.
+    Pull,
+    /// Only System 1 is changed.
+    Push,
+}
+
+/// One sync's options, as System 2's user gave them.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Print the plan, change nothing.
+    pub dry: bool,
+    /// Distrust the index.
+    pub checksum: bool,
+    /// Deletions travel.
+    pub delete: bool,
+    /// Who wins a conflict.
+    pub conflict: ConflictPolicy,
+    /// Which side may be changed.
+    pub way: Way,
+    /// The changed side becomes equal to the other.
+    pub mirror: bool,
+    /// Accept a root that is not the one known at its place.
+    pub new_root: bool,
+    /// `--max-delete`, as written.
+    pub max_delete: String,
+    /// How long displaced versions are kept, in days; `None`: not at all.
+    pub keep_days: Option<u32>,
+    /// Exclude rules of the command line, gitignore lines.
+    pub rules: Vec<Vec<u8>>,
+    /// Where what must live outside the roots is kept (`$XDG_STATE_HOME/syncfiles`).
+    pub state_home: PathBuf,
+    /// How long to wait for another run of the same root, and for an answer.
+    pub timeout: Duration,
+}
+
+impl Options {
+    /// As System 1 is told.
+    pub(crate) fn wish(&self) -> Wish {
+        Wish {
+            dry: self.dry,
+            checksum: self.checksum,
+            delete: self.delete,
+            conflict: self.conflict,
+            write_one: self.way != Way::Pull,
+            write_two: self.way != Way::Push,
+            mirror: self.mirror,
+            new_root: self.new_root,
+            max_delete: self.max_delete.clone(),
+            keep_days: self.keep_days,
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! One file on one channel: sent from one side's root, received into the other's staging.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use super::error::SessionError;
+use super::work::Work;
+use crate::protocol::frame::{self, Frame, FrameReader, HEAD, MAX_FRAME, OPENING, Opening};
+use crate::protocol::message::Failure;
+use crate::replica::source::{Source, SourceError};
+use crate::replica::incoming::Incoming;
+use crate::replica::stage::Staged;
+use crate::ssh::{CarrierError, ChannelReader, ChannelWriter, Chunk};
+
+/// Files up to this size are read, hashed and sent, or received and staged, in one go.
+const SMALL: u64 = 128 * 1024;
+/// Frames of a large file that are read from the disk at a time.
+const BLOCK_FRAMES: usize = 16;
+/// Blocks of a large file between the disk and the channel.
+const BLOCKS_AHEAD: usize = 4;
+
+/// Content on its way out, framed, with the opening before it where this side opens the channel.
+pub(crate) enum Outgoing {
+    /// All of a small file, its end included; or the frame that says why there is none.
+    Whole(Bytes),
+    /// The first block of a large file, and where the others come from.
+    Stream(Bytes, mpsc::Receiver<Bytes>),
+}
+
+/// Begins to read the content of an item, from `offset` on.
+pub(crate) async fn read(work: &Arc<Work>, item: u32, offset: u64, opening: Option<Opening>) -> Outgoing {
+    let work = work.clone();
+    let begun = spawn_blocking(move || begin(&work, item, offset, opening)).await;
+    begun.unwrap_or_else(|_| Outgoing::Whole(aborted(opening, false, "reading it failed")))
+}
+
+fn begin(work: &Work, item: u32, offset: u64, opening: Option<Opening>) -> Outgoing {
+    match work.source(item) {
+        Ok(source) if source.size() <= SMALL => {
+            let whole = read_whole(source, offset, opening);
+            Outgoing::Whole(whole.unwrap_or_else(|error| aborted_by(opening, &error)))
+        }
+        Ok(source) => {
+            let (blocks, rest) = mpsc::channel(BLOCKS_AHEAD);
+            let head = opening.map_or_else(Bytes::new, |opening| Bytes::copy_from_slice(&opening.encode()));
+            // Reading goes on beside sending; it ends when all is read, or when nobody takes the blocks any more.
+            tokio::task::spawn_blocking(move || read_blocks(source, offset, &blocks));
+            Outgoing::Stream(head, rest)
+        }
+        Err(error) => Outgoing::Whole(aborted_by(opening, &error)),
+    }
+}
+
+/// Opening, data frames and end of a small file in one buffer.
+fn read_whole(mut source: Source, offset: u64, opening: Option<Opening>) -> Result<Bytes, SourceError> {
+    let mut bytes = BytesMut::with_capacity(OPENING + source.size() as usize + 3 * HEAD + 64);
+    if let Some(opening) = opening {
+        bytes.extend_from_slice(&opening.encode());
+    }
+    source.skip(offset)?;
+    while put_data(&mut source, &mut bytes)? {}
+    frame::put_end(&mut bytes, &source.finish()?);
+    Ok(bytes.freeze())
+}
+
+fn read_blocks(mut source: Source, offset: u64, blocks: &mpsc::Sender<Bytes>) {
+    let read = (|| {
+        source.skip(offset)?;
+        loop {
+            let mut block = BytesMut::with_capacity(BLOCK_FRAMES * (HEAD + MAX_FRAME));
+            let mut more = true;
+            while more && block.len() < BLOCK_FRAMES * (HEAD + MAX_FRAME) {
+                more = put_data(&mut source, &mut block)?;
+            }
+            if !more {
+                frame::put_end(&mut block, &source.finish()?);
+            }
+            if blocks.blocking_send(block.freeze()).is_err() || !more {
+                return Ok(());
+            }
+        }
+    })();
+    if let Err(error) = read {
+        let _ = blocks.blocking_send(aborted_by(None, &error));
+    }
+}
+
+/// Appends one data frame, as full as the file allows; false at the end of the file.
+fn put_data(source: &mut Source, bytes: &mut BytesMut) -> Result<bool, SourceError> {
+    let start = bytes.len();
+    let room = MAX_FRAME.min(usize::try_from(source.left()).unwrap_or(MAX_FRAME));
+    bytes.resize(start + HEAD + room, 0);
+    let filled = source.fill(&mut bytes[start + HEAD..])?;
+    if filled == 0 {
+        bytes.truncate(start);
+        return Ok(false);
+    }
+    bytes.truncate(start + HEAD + filled);
+    bytes[start..start + HEAD].copy_from_slice(&frame::data_head(filled));
+    Ok(true)
+}
+
+fn aborted_by(opening: Option<Opening>, error: &SourceError) -> Bytes {
+    aborted(opening, matches!(error, SourceError::Changed), &error.to_string())
+}
+
+fn aborted(opening: Option<Opening>, changed: bool, text: &str) -> Bytes {
+    let mut bytes = BytesMut::new();
+    if let Some(opening) = opening {
+        bytes.extend_from_slice(&opening.encode());
+    }
+    frame::put_abort(&mut bytes, changed, text);
+    bytes.freeze()
+}
+
+/// Sends what is being read, and the channel's end mark.
+pub(crate) async fn send(
+    work: &Work,
+    item: u32,
+    outgoing: Outgoing,
+    writer: &mut ChannelWriter,
+) -> Result<(), CarrierError> {
+    match outgoing {
+        Outgoing::Whole(bytes) => {
+            let length = bytes.len() as u64;
+            writer.send(bytes).await?;
+            work.advanced(item, length);
+        }
+        Outgoing::Stream(first, mut rest) => {
+            writer.send(first).await?;
+            while let Some(block) = rest.recv().await {
+                let length = block.len() as u64;
+                writer.send(block).await?;
+                work.advanced(item, length);
+            }
+        }
+    }
+    writer.finish().await
+}
+
+/// Receives one item's content into staging, whatever becomes of it: failures are noted in the work.
+///
+/// Only the end of the connection is an error.
+pub(crate) async fn receive(
+    work: &Arc<Work>,
+    item: u32,
+    frames: FrameReader,
+    first: Option<(Chunk, usize)>,
+    reader: &mut ChannelReader,
+) -> Result<(), SessionError> {
+    let result = if work.size(item) <= SMALL {
+        receive_whole(work, item, frames, first, reader).await
+    } else {
+        receive_stream(work, item, frames, first, reader).await
+    };
+    match result {
+        Ok(staged) => work.staged(item, staged),
+        Err(Broken::Failed(failure)) => work.failed(item, failure),
+        Err(Broken::Carrier(CarrierError::Abandoned)) => {
+            work.failed(item, Failure::Failed("the other side gave up sending it".into()));
+        }
+        Err(Broken::Carrier(error)) => return Err(error.into()),
+    }
+    Ok(())
+}
+
+/// Why a file did not arrive.
+enum Broken {
+    Failed(Failure),
+    Carrier(CarrierError),
+}
+
+impl From<CarrierError> for Broken {
+    fn from(error: CarrierError) -> Broken {
+        Broken::Carrier(error)
+    }
+}
+
+impl Broken {
+    fn failed(text: impl ToString) -> Broken {
+        Broken::Failed(Failure::Failed(text.to_string()))
+    }
+}
+
+/// Gathers a small file in memory and stages it in one go.
+async fn receive_whole(
+    work: &Arc<Work>,
+    item: u32,
+    mut frames: FrameReader,
+    mut first: Option<(Chunk, usize)>,
+    reader: &mut ChannelReader,
+) -> Result<Staged, Broken> {
+    let mut content = Vec::with_capacity(work.size(item) as usize);
+    let promised = 'all: loop {
+        let (chunk, from) = next_chunk(&mut first, reader).await?;
+        work.advanced(item, (chunk.len() - from) as u64);
+        let mut bytes = &chunk[from..];
+        while let Some(frame) = frames.frame(&mut bytes).map_err(Broken::failed)? {
+            match frame {
+                Frame::Data(piece) if content.len() + piece.len() <= SMALL as usize => content.extend_from_slice(piece),
+                Frame::Data(_) => return Err(Broken::failed("more content came than was promised")),
+                Frame::End(digest) => break 'all digest,
+                Frame::Abort { changed, text } => return Err(aborted_there(changed, &text)),
+            }
+        }
+    };
+    let work = work.clone();
+    let staged = spawn_blocking(move || work.stage_whole(item, &content, promised)).await;
+    staged.map_err(|_| Broken::failed("staging it failed"))?.map_err(Broken::Failed)
+}
+
+/// Hands a large file's packets to a thread that writes and hashes; their credit returns as they are written.
+async fn receive_stream(
+    work: &Arc<Work>,
+    item: u32,
+    frames: FrameReader,
+    mut first: Option<(Chunk, usize)>,
+    reader: &mut ChannelReader,
+) -> Result<Staged, Broken> {
+    let (packets, source) = mpsc::channel(64);
+    let staging = {
+        let work = work.clone();
+        spawn_blocking(move || write_stream(&work, item, frames, source))
+    };
+    // The writer drops its end at the end mark, at an abort and at a failure: all three end this loop.
+    loop {
+        let packet = match next_chunk(&mut first, reader).await {
+            Ok(packet) => packet,
+            Err(Broken::Carrier(CarrierError::Abandoned)) => break,
+            Err(error) => return Err(error),
+        };
+        if packets.send(packet).await.is_err() {
+            break;
+        }
+    }
+    drop(packets);
+    staging.await.map_err(|_| Broken::failed("staging it failed"))?
+}
+
+fn write_stream(
+    work: &Work,
+    item: u32,
+    mut frames: FrameReader,
+    mut packets: mpsc::Receiver<(Chunk, usize)>,
+) -> Result<Staged, Broken> {
+    let mut incoming: Incoming = work.incoming(item).map_err(Broken::Failed)?;
+    while let Some((chunk, from)) = packets.blocking_recv() {
+        let mut bytes = &chunk[from..];
+        work.advanced(item, bytes.len() as u64);
+        while let Some(frame) = frames.frame(&mut bytes).map_err(Broken::failed)? {
+            match frame {
+                Frame::Data(piece) => incoming.write(piece).map_err(Broken::failed)?,
+                Frame::End(digest) => return work.finish(item, incoming, digest).map_err(Broken::Failed),
+                Frame::Abort { changed, text } => return Err(aborted_there(changed, &text)),
+            }
+        }
+    }
+    Err(Broken::failed("the connection to the other side ended before the file did"))
+}
+
+async fn next_chunk(
+    first: &mut Option<(Chunk, usize)>,
+    reader: &mut ChannelReader,
+) -> Result<(Chunk, usize), Broken> {
+    if let Some(first) = first.take() {
+        return Ok(first);
+    }
+    match reader.next().await? {
+        Some(chunk) => Ok((chunk, 0)),
+        None => Err(Broken::Carrier(CarrierError::Abandoned)),
+    }
+}
+
+fn aborted_there(changed: bool, text: &[u8]) -> Broken {
+    let text = format!("the other side says: {}", crate::core::shown::Shown(text));
+    Broken::Failed(if changed { Failure::Changed(text) } else { Failure::Failed(text) })
+}

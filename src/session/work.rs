@@ -1,0 +1,260 @@
+//! One side's half of a plan: what it sends, what it receives, and what it does with it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::error::SessionError;
+use super::local::{Local, Scanned, unusable};
+use super::progress::{Direction, Event, Progress};
+use crate::core::age::{Timestamp, edited_at};
+use crate::core::digest::Digest;
+use crate::core::guard::{Census, GuardError, MaxDelete, guard};
+use crate::core::moves::{Arrangement, Holdings, Wanted, arrange, wanted_hashes};
+use crate::core::path::RelPath;
+use crate::core::plan::{Act, Item, Plan, Source as From};
+use crate::core::side::{Side, Sides};
+use crate::core::snapshot::Node;
+use crate::core::version::{Content, Version};
+use crate::protocol::message::{Failure, Id, Need, Unhashed};
+use crate::replica::incoming::Incoming;
+use crate::replica::source::{Source, SourceError};
+use crate::replica::stage::{Promise, Stage, StageError, Staged};
+
+/// At a first meeting everything is new; only files of at least this size are worth hashing to find that they are here under another name.
+const WORTH_HASHING: u64 = 1 << 20;
+
+/// A plan, and one side's means and progress in carrying it out. Shared by all transfers.
+pub(crate) struct Work {
+    pub(crate) side: Side,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) local: Arc<Local>,
+    pub(crate) scanned: Scanned,
+    /// This side's clock at the hello.
+    now: Timestamp,
+    arrangement: Arrangement,
+    stage: Option<Stage>,
+    progress: Arc<dyn Progress>,
+    state: Mutex<Gathered>,
+}
+
+/// What transfers have brought so far.
+#[derive(Default)]
+struct Gathered {
+    staged: HashMap<usize, Staged>,
+    failed: BTreeMap<usize, Failure>,
+    /// Bytes of each needed item that an earlier run left, and whether it is still to come.
+    needs: HashMap<usize, Expected>,
+}
+
+struct Expected {
+    have: u64,
+    begun: bool,
+}
+
+impl Work {
+    pub(crate) fn new(
+        side: Side,
+        local: Arc<Local>,
+        plan: Plan,
+        scanned: Scanned,
+        now: Sides<Timestamp>,
+        progress: Arc<dyn Progress>,
+    ) -> Work {
+        Work {
+            side,
+            plan: Arc::new(plan),
+            local,
+            scanned,
+            now: *now.of(side),
+            arrangement: Arrangement::default(),
+            stage: None,
+            progress,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Which hashes would show that content need not be transferred.
+    pub(crate) fn wanted(&self, first_meeting: bool) -> Wanted {
+        let own = Holdings::of(&self.scanned.snapshot, &self.plan, self.side);
+        wanted_hashes(&self.plan, self.side, &own, if first_meeting { WORTH_HASHING } else { 1 })
+    }
+
+    /// Decides how this side carries out its half, once the wanted hashes are known.
+    pub(crate) async fn arrange(
+        &mut self,
+        wanted: Wanted,
+        theirs: Vec<Result<Digest, Unhashed>>,
+    ) -> Result<(), SessionError> {
+        let local = self.local.clone();
+        local.hash(&mut self.scanned, &wanted.own).await?;
+        let mut plan = (*self.plan).clone();
+        for (path, hash) in wanted.peer.iter().zip(theirs) {
+            if let Ok(hash) = hash {
+                plan.learn(path, self.side, hash);
+            }
+        }
+        self.plan = Arc::new(plan);
+        let own = Holdings::of(&self.scanned.snapshot, &self.plan, self.side);
+        self.arrangement = arrange(&self.plan, self.side, &own);
+        Ok(())
+    }
+
+    /// Whether this side lets the plan pass.
+    pub(crate) fn guard(&self, limit: MaxDelete, peer: u64, base: u64) -> Result<(), SessionError> {
+        let census = Census { own: self.scanned.snapshot.count().0, peer, base };
+        guard(&self.plan, self.side, census, &self.arrangement.paired, limit).map_err(|error| {
+            let code = if matches!(error, GuardError::Emptied { .. }) { 27 } else { 25 };
+            SessionError::Guard { code, text: error.to_string() }
+        })
+    }
+
+    /// Opens staging, and says what this side needs, in path order, less what an earlier run left there.
+    pub(crate) fn prepare(&mut self, run: Id) -> Result<Vec<Need>, SessionError> {
+        let (stage, left) = self.local.stage(run, self.now)?;
+        for place in left {
+            self.progress.event(&Event::Notice(format!("{place} was not put there by a sync, and was left")));
+        }
+        let mut needs = Vec::new();
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for &item in &self.arrangement.needs {
+            let Some(promise) = promise(&self.plan.items[item], self.side) else { continue };
+            let have = stage.waiting(&promise);
+            state.needs.insert(item, Expected { have, begun: false });
+            needs.push(Need { item: item as u32, have });
+        }
+        self.stage = Some(stage);
+        Ok(needs)
+    }
+
+    /// Claims a needed item for one channel. A peer that names another, or one twice, is told no.
+    pub(crate) fn claim(&self, item: u32, offset: u64) -> bool {
+        let mut state = self.state();
+        match state.needs.get_mut(&(item as usize)) {
+            Some(need) if !need.begun && need.have == offset => {
+                need.begun = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether anything that this side needs is still to come.
+    pub(crate) fn is_waiting(&self) -> bool {
+        let state = self.state();
+        state.staged.len() + state.failed.len() < state.needs.len()
+    }
+
+    /// The file that an item asks of this side, if the plan says that the other side takes its content from here.
+    pub(crate) fn source(&self, item: u32) -> Result<Source, SourceError> {
+        let path = self.source_path(item).ok_or(SourceError::Changed)?;
+        let Some(Node::File(file)) = self.scanned.snapshot.find(path) else { return Err(SourceError::Changed) };
+        Source::open(&self.local.root, path, file)
+    }
+
+    fn source_path(&self, item: u32) -> Option<&RelPath> {
+        let item = self.plan.items.get(item as usize)?;
+        match item.act.of(self.side.other()) {
+            Act::Put { version: Version { content: Content::File { .. }, .. }, from } => match from {
+                From::Peer => Some(&item.path),
+                From::PeerAt(path) => Some(path),
+                From::Own(_) => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Bytes that an item will have here.
+    pub(crate) fn size(&self, item: u32) -> u64 {
+        self.put(item).map_or(0, |version| version.content.size())
+    }
+
+    fn put(&self, item: u32) -> Option<&Version> {
+        match self.plan.items.get(item as usize)?.act.of(self.side) {
+            Act::Put { version, .. } => Some(version),
+            _ => None,
+        }
+    }
+
+    /// Stages a small file that has arrived whole.
+    pub(crate) fn stage_whole(&self, item: u32, content: &[u8], sent: Digest) -> Result<Staged, Failure> {
+        let (stage, mut promise) = self.staging(item)?;
+        if promise.sha256.is_some_and(|promised| promised != sent) {
+            return Err(Failure::Changed(StageError::WrongContent { path: promise.path }.to_string()));
+        }
+        promise.sha256 = Some(sent);
+        stage.whole(&promise, content).map_err(|error| failure(&error))
+    }
+
+    /// Begins to stage a large file, behind what an earlier run left of it.
+    pub(crate) fn incoming(&self, item: u32) -> Result<Incoming, Failure> {
+        let (stage, promise) = self.staging(item)?;
+        let incoming = stage.incoming(&promise).map_err(|error| failure(&error))?;
+        let have = self.state().needs.get(&(item as usize)).map_or(0, |need| need.have);
+        if incoming.written() == have {
+            Ok(incoming)
+        } else {
+            Err(Failure::Changed("what an earlier run left of it changed; the next run settles it".into()))
+        }
+    }
+
+    fn staging(&self, item: u32) -> Result<(&Stage, Promise), Failure> {
+        let stage = self.stage.as_ref();
+        let promise = self.plan.items.get(item as usize).and_then(|item| promise(item, self.side));
+        stage.zip(promise).ok_or_else(|| Failure::Failed("it is not in the plan".into()))
+    }
+
+    pub(crate) fn staged(&self, item: u32, staged: Staged) {
+        self.state().staged.insert(item as usize, staged);
+        self.progress.event(&Event::Finished { id: item.into(), ok: true });
+    }
+
+    pub(crate) fn failed(&self, item: u32, failure: Failure) {
+        self.state().failed.insert(item as usize, failure);
+        self.progress.event(&Event::Finished { id: item.into(), ok: false });
+    }
+
+    pub(crate) fn started(&self, item: u32) {
+        let Some(planned) = self.plan.items.get(item as usize) else { return };
+        let received = matches!(planned.act.of(self.side), Act::Put { .. });
+        let side = if received { self.side } else { self.side.other() };
+        let Act::Put { version, .. } = planned.act.of(side) else { return };
+        self.progress.event(&Event::Started {
+            id: item.into(),
+            path: planned.path.clone(),
+            direction: if received { Direction::Received } else { Direction::Sent },
+            size: version.content.size(),
+        });
+    }
+
+    pub(crate) fn advanced(&self, item: u32, bytes: u64) {
+        self.progress.event(&Event::Advanced { id: item.into(), bytes });
+    }
+
+    /// A file has left this side.
+    pub(crate) fn sent(&self, item: u32, ok: bool) {
+        self.progress.event(&Event::Finished { id: item.into(), ok });
+    }
+
+    fn state(&self) -> MutexGuard<'_, Gathered> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The moment, on this side's clock, of the edit that made a version.
+    pub(crate) fn edited(&self, version: &Version) -> Timestamp {
+        edited_at(version.age, self.now)
+    }
+}
+
+/// What is known before its first byte of the file that an item puts on `side`.
+fn promise(item: &Item, side: Side) -> Option<Promise> {
+    let Act::Put { version, .. } = item.act.of(side) else { return None };
+    let Content::File { size, sha256 } = version.content else { return None };
+    Some(Promise { path: item.path.clone(), size, modified: version.modified, bits: version.bits, sha256 })
+}
+
+fn failure(error: &StageError) -> Failure {
+    match error {
+        StageError::Io { .. } => Failure::Failed(error.to_string()),
+        _ => Failure::Changed(error.to_string()),
+    }
+}

@@ -1,0 +1,401 @@
+//! What a user sees, told as stories over the real protocol: put, sync, check.
+
+use syncfiles::core::policy::ConflictPolicy;
+use syncfiles::session::{SessionError, Way};
+
+use crate::support::pair::Pair;
+
+#[test]
+fn both_folders_hold_everything_and_the_newer_of_what_both_had() {
+    let pair = Pair::new();
+    pair.one.write("helloworld.py", "print('newer')", 10).write("post_to_irc.sh", "irc", 500).write("tcpserver.py", "srv", 900);
+    pair.two.write("helloworld.py", "print('older')", 3600).write("tcpclient.py", "cli", 700);
+    let ran = pair.sync();
+    pair.assert_same();
+    assert_eq!(pair.two.read("helloworld.py").unwrap(), "print('newer')");
+    assert_eq!(pair.one.tree().len(), 4);
+    assert!(ran.notices().contains("first meeting"));
+    assert_eq!(pair.two.displaced(), [b"print('older')"]);
+    pair.assert_settled();
+}
+
+#[test]
+fn a_second_sync_moves_nothing_and_a_third_either() {
+    let pair = Pair::new();
+    pair.one.write("a/b/c", "deep", 100).folder("empty").link("l", "a/b").chmod("a/b/c", 0o640);
+    assert_eq!(pair.sync().travelled(), 1);
+    pair.assert_same();
+    for _ in 0..2 {
+        assert_eq!(pair.sync().travelled(), 0);
+    }
+    pair.assert_settled();
+}
+
+#[test]
+fn an_edit_travels_in_each_direction() {
+    let pair = Pair::new();
+    pair.one.write("a", "1", 1000).write("b", "1", 1000);
+    pair.sync();
+    pair.one.write("a", "2 from one", 100);
+    pair.two.write("b", "2 from two", 200);
+    pair.sync();
+    pair.assert_same();
+    assert_eq!(pair.two.read("a").unwrap(), "2 from one");
+    assert_eq!(pair.one.read("b").unwrap(), "2 from two");
+    pair.assert_settled();
+}
+
+#[test]
+fn an_edit_travels_even_when_the_other_side_has_a_younger_time() {
+    // With a base, only who changed matters, not whose time is younger.
+    let pair = Pair::new();
+    pair.one.write("a", "agreed", 100);
+    pair.sync();
+    pair.two.write("a", "restored from a backup", 5000);
+    pair.sync();
+    pair.assert_same();
+    assert_eq!(pair.one.read("a").unwrap(), "restored from a backup");
+}
+
+#[test]
+fn a_deletion_comes_back_without_delete_and_travels_with_it() {
+    let pair = Pair::new();
+    pair.one.write("a", "1", 1000).write("d/e", "2", 1000).write("stays", "3", 1000).write("stays too", "4", 1000);
+    pair.sync();
+    pair.two.remove("a");
+    pair.sync();
+    assert_eq!(pair.two.read("a").unwrap(), "1");
+    pair.two.remove("a").remove("d");
+    let ran = pair.sync_deleting();
+    pair.assert_same();
+    assert_eq!(pair.one.tree().len(), 2);
+    assert_eq!(ran.outcome.deleted.0, 3);
+    assert_eq!(pair.one.displaced(), [&b"1"[..], b"2"]);
+    pair.assert_settled();
+}
+
+#[test]
+fn a_change_survives_a_deletion_on_the_other_side() {
+    let pair = Pair::new();
+    pair.one.write("a", "1", 1000).write("b", "1", 1000);
+    pair.sync();
+    pair.two.remove("a");
+    pair.one.write("a", "changed", 10);
+    pair.sync_deleting();
+    pair.assert_same();
+    assert_eq!(pair.two.read("a").unwrap(), "changed");
+}
+
+#[test]
+fn of_two_edits_the_younger_wins_and_the_other_goes_to_history() {
+    let pair = Pair::new();
+    pair.one.write("a", "agreed", 1000);
+    pair.sync();
+    pair.one.write("a", "older edit", 500);
+    pair.two.write("a", "younger edit", 100);
+    let ran = pair.sync();
+    pair.assert_same();
+    assert_eq!(pair.one.read("a").unwrap(), "younger edit");
+    assert_eq!(ran.conflicts(), 1);
+    assert_eq!(pair.one.displaced(), [b"older edit"]);
+}
+
+#[test]
+fn each_conflict_policy_ends_as_it_says() {
+    for (policy, one, two) in [
+        (ConflictPolicy::One, Some("older, one"), Some("older, one")),
+        (ConflictPolicy::Two, Some("younger, two"), Some("younger, two")),
+        (ConflictPolicy::Newer, Some("younger, two"), Some("younger, two")),
+        (ConflictPolicy::Skip, Some("older, one"), Some("younger, two")),
+        (ConflictPolicy::KeepBoth, Some("younger, two"), Some("younger, two")),
+    ] {
+        let pair = Pair::new();
+        pair.one.write("a.txt", "agreed", 1000);
+        pair.sync();
+        pair.one.write("a.txt", "older, one", 500);
+        pair.two.write("a.txt", "younger, two", 100);
+        let ran = pair.try_sync(|options| options.conflict = policy).unwrap();
+        assert_eq!((pair.one.read("a.txt").as_deref(), pair.two.read("a.txt").as_deref()), (one, two), "{policy:?}");
+        assert_eq!(ran.outcome.skipped, u64::from(policy == ConflictPolicy::Skip));
+        if policy == ConflictPolicy::KeepBoth {
+            pair.assert_same();
+            let kept = pair.one.tree().into_keys().find(|name| name.to_string_lossy().contains(".conflict-")).unwrap();
+            assert_eq!(pair.two.read(kept.to_str().unwrap()).unwrap(), "older, one");
+            pair.assert_settled();
+        }
+    }
+}
+
+#[test]
+fn a_renamed_folder_moves_without_a_transfer() {
+    let pair = Pair::new();
+    for n in 0..5 {
+        pair.one.write(&format!("album/{n}"), format!("picture {n}"), 1000);
+    }
+    pair.one.write("other", "x", 1000);
+    pair.sync();
+    pair.one.rename("album", "renamed");
+    let ran = pair.sync_deleting();
+    pair.assert_same();
+    assert_eq!(ran.travelled(), 0);
+    assert_eq!(ran.outcome.deleted, (0, 0), "a move is no deletion");
+    assert!(ran.outcome.moved > 0);
+    pair.assert_settled();
+}
+
+#[test]
+fn a_rename_by_case_alone_and_a_swap_of_two_files_are_moves() {
+    let pair = Pair::new();
+    pair.one.write("readme", "r", 1000).write("a", "this is a", 1000).write("b", "this is b", 1000);
+    pair.sync();
+    pair.one.rename("readme", "README").rename("a", "t").rename("b", "a").rename("t", "b");
+    let ran = pair.sync_deleting();
+    pair.assert_same();
+    assert_eq!(pair.two.read("a").unwrap(), "this is b");
+    assert!(ran.travelled() <= 2);
+    pair.assert_settled();
+}
+
+#[test]
+fn a_file_takes_the_place_of_a_folder_and_a_folder_that_of_a_file() {
+    let pair = Pair::new();
+    pair.one.write("x/inside", "1", 1000).write("y", "file", 1000).write("z", "z", 1000);
+    pair.sync();
+    pair.one.remove("x").write("x", "now a file", 10);
+    pair.two.remove("y").write("y/inside", "now a folder", 10);
+    pair.sync_deleting();
+    pair.assert_same();
+    assert_eq!(pair.two.read("x").unwrap(), "now a file");
+    assert_eq!(pair.one.read("y/inside").unwrap(), "now a folder");
+    assert_eq!(pair.two.displaced(), [b"1"]);
+    pair.assert_settled();
+}
+
+#[test]
+fn permission_bits_travel_alone_and_set_id_bits_never() {
+    let pair = Pair::new();
+    pair.one.write("a", "1", 1000).chmod("a", 0o644);
+    pair.sync();
+    pair.one.chmod("a", 0o4755);
+    let ran = pair.sync();
+    assert_eq!(ran.travelled(), 0);
+    use std::os::unix::fs::PermissionsExt;
+    let bits = std::fs::metadata(pair.two.path("a")).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(bits, 0o755);
+}
+
+#[test]
+fn links_travel_as_links_and_are_never_followed() {
+    let pair = Pair::new();
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::write(outside.path().join("secret"), "s").unwrap();
+    pair.one.link("out", outside.path()).link("dangling", "nowhere/at/all");
+    pair.sync();
+    pair.assert_same();
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
+    pair.assert_settled();
+}
+
+#[test]
+fn awkward_names_are_names_like_any_other() {
+    use std::os::unix::ffi::OsStrExt;
+    let pair = Pair::new();
+    for name in [&b"new\nline"[..], b"\xff\xfe not utf-8", b" leading", b"-rf", b"*", &[b'x'; 255]] {
+        std::fs::write(pair.one.root.join(std::ffi::OsStr::from_bytes(name)), "content").unwrap();
+    }
+    pair.sync();
+    pair.assert_same();
+    assert_eq!(pair.two.tree().len(), 6);
+    pair.assert_settled();
+}
+
+#[test]
+fn what_is_no_file_is_skipped_with_a_notice_and_never_opened() {
+    let pair = Pair::new();
+    pair.one.write("a", "1", 100);
+    rustix::fs::mknodat(rustix::fs::CWD, pair.one.path("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let ran = pair.sync();
+    assert!(!pair.two.path("pipe").exists());
+    assert_eq!(pair.two.read("a").unwrap(), "1");
+    let _ = ran;
+}
+
+#[test]
+fn an_excluded_path_is_invisible_on_both_sides_and_survives_a_move_of_its_folder() {
+    let pair = Pair::new();
+    pair.one.write("d/a", "content of a", 1000).write("stays", "s", 1000).write(".syncignore", "*.o\n", 1000);
+    pair.sync();
+    pair.two.write("d/a.o", "made here", 10);
+    pair.one.rename("d", "moved");
+    pair.sync_deleting();
+    assert_eq!(pair.two.read("moved/a").unwrap(), "content of a");
+    assert!(pair.two.read("moved/a.o").or(pair.two.read("d/a.o")).is_some(), "an ignored file is never lost");
+    assert!(!pair.one.path("moved/a.o").exists());
+}
+
+#[test]
+fn pull_changes_only_the_client_and_push_only_the_server() {
+    for way in [Way::Pull, Way::Push] {
+        let pair = Pair::new();
+        pair.one.write("from one", "1", 100);
+        pair.two.write("from two", "2", 100);
+        let ran = pair.try_sync(|options| options.way = way).unwrap();
+        assert_eq!(pair.two.read("from one").is_some(), way == Way::Pull);
+        assert_eq!(pair.one.read("from two").is_some(), way == Way::Push);
+        assert_eq!(ran.outcome.suppressed, 1);
+    }
+}
+
+#[test]
+fn a_mirror_becomes_equal_and_its_extras_go_to_history() {
+    let pair = Pair::new();
+    pair.one.write("a", "the original", 5000);
+    pair.two.write("a", "a younger edit", 10).write("extra", "x", 10);
+    let mirror = pair.try_sync(|options| {
+        (options.way, options.mirror, options.max_delete) = (Way::Pull, true, "100%".into());
+    });
+    mirror.unwrap();
+    pair.assert_same();
+    assert_eq!(pair.two.read("a").unwrap(), "the original");
+    assert_eq!(pair.two.displaced(), [&b"a younger edit"[..], b"x"]);
+}
+
+#[test]
+fn a_read_only_server_is_never_changed() {
+    let pair = Pair::new();
+    pair.one.write("a", "1", 5000);
+    pair.two.write("a", "2", 10).write("b", "new", 10);
+    let ran = pair.try_sync_serving(|_| {}, |exports| exports.read_only = true).unwrap();
+    assert_eq!(pair.one.read("a").unwrap(), "1");
+    assert!(pair.one.read("b").is_none());
+    assert_eq!(ran.outcome.suppressed, 2);
+}
+
+#[test]
+fn a_dry_run_creates_nothing_on_either_side() {
+    let pair = Pair::new();
+    pair.one.write("a", "1", 100);
+    let ran = pair.try_sync(|options| options.dry = true).unwrap();
+    assert!(!pair.two.path("a").exists());
+    assert!(!pair.one.path(".syncfiles").exists() && !pair.two.path(".syncfiles").exists());
+    assert!(!ran.outcome.changed);
+}
+
+#[test]
+fn an_emptied_side_stops_the_run_and_says_how_to_go_on() {
+    let pair = Pair::new();
+    pair.one.write("a", "1", 100).write("b", "2", 100);
+    pair.sync();
+    pair.two.remove("a").remove("b");
+    let stopped = pair.try_sync(|options| options.delete = true).map(|_| ()).unwrap_err();
+    assert_eq!(stopped.exit_code(), 27, "{stopped}");
+    assert!(stopped.to_string().contains("--max-delete 100%"), "{stopped}");
+    assert_eq!(pair.one.tree().len(), 2);
+    let all = pair.try_sync(|options| (options.delete, options.max_delete) = (true, "100%".into()));
+    all.unwrap();
+    assert_eq!(pair.one.tree().len(), 0);
+}
+
+#[test]
+fn more_deletions_than_allowed_stop_the_run() {
+    let pair = Pair::new();
+    for n in 0..10 {
+        pair.one.write(&n.to_string(), n.to_string(), 100);
+    }
+    pair.sync();
+    for n in 0..6 {
+        pair.two.remove(&n.to_string());
+    }
+    let stopped = pair.try_sync(|options| options.delete = true).map(|_| ()).unwrap_err();
+    assert_eq!(stopped.exit_code(), 25, "{stopped}");
+    assert_eq!(pair.one.tree().len(), 10);
+    pair.try_sync(|options| (options.delete, options.max_delete) = (true, "6".into())).unwrap();
+    assert_eq!(pair.one.tree().len(), 4);
+}
+
+#[test]
+fn a_missing_or_replaced_root_stops_the_run_until_new_root_accepts_it() {
+    let pair = Pair::new();
+    pair.one.write("a", "1", 100);
+    pair.sync();
+    std::fs::rename(&pair.two.root, pair.two.root.with_extension("away")).unwrap();
+    let missing = pair.try_sync(|_| {}).map(|_| ()).unwrap_err();
+    assert_eq!(missing.exit_code(), 27, "{missing}");
+    assert!(!pair.two.root.exists(), "a known place is never created");
+    std::fs::create_dir(&pair.two.root).unwrap();
+    let replaced = pair.try_sync(|options| options.delete = true).map(|_| ()).unwrap_err();
+    assert_eq!(replaced.exit_code(), 27, "{replaced}");
+    assert_eq!(pair.one.tree().len(), 1);
+    pair.try_sync(|options| options.new_root = true).unwrap();
+    pair.assert_same();
+}
+
+#[test]
+fn losing_the_state_of_either_side_deletes_nothing() {
+    for side in 0..2 {
+        let pair = Pair::new();
+        pair.one.write("a", "1", 100).write("b", "2", 100);
+        pair.sync();
+        pair.two.remove("a");
+        let lost = if side == 0 { &pair.one } else { &pair.two };
+        std::fs::remove_file(lost.path(".syncfiles/state.db")).unwrap();
+        let _ = std::fs::remove_file(lost.path(".syncfiles/state.db-wal"));
+        let ran = pair.try_sync(|options| (options.delete, options.new_root) = (true, true));
+        ran.unwrap();
+        pair.assert_same();
+        assert_eq!(pair.two.read("a").unwrap(), "1");
+    }
+}
+
+#[test]
+fn a_side_restored_from_a_backup_is_met_anew() {
+    let pair = Pair::new();
+    pair.one.write("a", "1", 100);
+    pair.sync();
+    let (state, backup) = (pair.one.path(".syncfiles"), pair.one.root.with_extension("backup"));
+    copy_files(&state, &backup);
+    pair.one.write("b", "2", 50);
+    pair.sync();
+    pair.one.write("c", "3", 40);
+    pair.sync();
+    // The server's database is back where it was two runs ago; its folder is the same.
+    for file in ["state.db-wal", "state.db-shm"] {
+        let _ = std::fs::remove_file(state.join(file));
+    }
+    copy_files(&backup, &state);
+    pair.two.remove("a");
+    let ran = pair.sync_deleting();
+    assert!(ran.notices().contains("meet"), "{}", ran.notices());
+    assert_eq!(pair.two.read("a").unwrap(), "1", "a first meeting deletes nothing");
+    pair.assert_same();
+}
+
+fn copy_files(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_tie_without_a_base_ends_alike_on_both_sides_and_is_told() {
+    let pair = Pair::new();
+    pair.one.write("a", "this", 100);
+    pair.two.write("a", "that", 100);
+    let time = std::fs::metadata(pair.one.path("a")).unwrap().modified().unwrap();
+    std::fs::File::open(pair.two.path("a")).unwrap().set_modified(time).unwrap();
+    let ran = pair.sync();
+    pair.assert_same();
+    assert_eq!(ran.conflicts(), 1);
+}
+
+#[test]
+fn an_unknown_export_is_refused() {
+    let pair = Pair::new();
+    let refused = pair.try_sync_serving(|_| {}, |exports| exports.folders[0].path = "/nowhere/at/all".into());
+    let refused = refused.map(|_| ()).unwrap_err();
+    assert!(matches!(refused, SessionError::Root(_)), "{refused}");
+}

@@ -1,0 +1,257 @@
+//! Two folders to tell stories with: put, sync, check.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use syncfiles::core::path::RelPath;
+use syncfiles::session::progress::{Event, Outcome, Progress};
+use syncfiles::session::{Export, Exports, Local, Opening, Options, Remote, SessionError, sync_together};
+use tempfile::TempDir;
+
+/// A folder of one side, with helpers that name paths below it.
+pub struct Side {
+    pub root: PathBuf,
+}
+
+/// What stands at a path, as two sides are compared: kind, bits, content or target.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Entry {
+    File(u32, Vec<u8>),
+    Folder(u32),
+    Link(PathBuf),
+}
+
+impl Side {
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Writes a file, last modified `age` seconds ago; its folders are made as needed.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>, age: u64) -> &Side {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        self.age(name, age)
+    }
+
+    /// Sets the modification time `age` seconds into the past.
+    pub fn age(&self, name: &str, age: u64) -> &Side {
+        let file = fs::File::open(self.path(name)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+        self
+    }
+
+    pub fn folder(&self, name: &str) -> &Side {
+        fs::create_dir_all(self.path(name)).unwrap();
+        self
+    }
+
+    pub fn link(&self, name: &str, target: impl AsRef<Path>) -> &Side {
+        symlink(target, self.path(name)).unwrap();
+        self
+    }
+
+    pub fn chmod(&self, name: &str, bits: u32) -> &Side {
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(bits)).unwrap();
+        self
+    }
+
+    pub fn rename(&self, from: &str, to: &str) -> &Side {
+        fs::rename(self.path(from), self.path(to)).unwrap();
+        self
+    }
+
+    /// Removes a file, link, or folder with everything below.
+    pub fn remove(&self, name: &str) -> &Side {
+        let path = self.path(name);
+        if fs::symlink_metadata(&path).unwrap().is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
+        self
+    }
+
+    /// The content of a file; `None` if nothing stands there.
+    pub fn read(&self, name: &str) -> Option<String> {
+        fs::read(self.path(name)).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Everything below the root but syncfiles' own state.
+    pub fn tree(&self) -> BTreeMap<PathBuf, Entry> {
+        let mut tree = BTreeMap::new();
+        collect(&self.root, Path::new(""), &mut tree);
+        tree
+    }
+
+    /// The contents of all displaced versions that this side keeps.
+    pub fn displaced(&self) -> Vec<Vec<u8>> {
+        let mut found = Vec::new();
+        files_below(&self.root.join(".syncfiles/history"), &mut found);
+        found.sort();
+        found
+    }
+}
+
+fn files_below(folder: &Path, found: &mut Vec<Vec<u8>>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        let kind = fs::symlink_metadata(&path).unwrap();
+        if kind.is_dir() {
+            files_below(&path, found);
+        } else if kind.is_file() {
+            found.push(fs::read(path).unwrap());
+        }
+    }
+}
+
+fn collect(root: &Path, below: &Path, tree: &mut BTreeMap<PathBuf, Entry>) {
+    for entry in fs::read_dir(root.join(below)).unwrap() {
+        let name = below.join(entry.unwrap().file_name());
+        if name == Path::new(".syncfiles") {
+            continue;
+        }
+        let path = root.join(&name);
+        let stat = fs::symlink_metadata(&path).unwrap();
+        let bits = stat.permissions().mode() & 0o7777;
+        if stat.is_symlink() {
+            tree.insert(name, Entry::Link(fs::read_link(path).unwrap()));
+        } else if stat.is_dir() {
+            tree.insert(name.clone(), Entry::Folder(bits));
+            collect(root, &name, tree);
+        } else if stat.is_file() {
+            tree.insert(name, Entry::File(bits, fs::read(path).unwrap()));
+        }
+    }
+}
+
+/// Records every event of a run.
+#[derive(Default)]
+pub struct Recorder(pub Mutex<Vec<Event>>);
+
+impl Progress for Recorder {
+    fn event(&self, event: &Event) {
+        self.0.lock().unwrap().push(event.clone());
+    }
+}
+
+/// What a run did.
+pub struct Ran {
+    pub outcome: Outcome,
+    pub events: Vec<Event>,
+}
+
+impl Ran {
+    /// How many files travelled.
+    pub fn travelled(&self) -> usize {
+        self.events.iter().filter(|event| matches!(event, Event::Started { .. })).count()
+    }
+
+    /// How many conflicts were told.
+    pub fn conflicts(&self) -> usize {
+        self.events.iter().filter(|event| matches!(event, Event::Conflict { .. })).count()
+    }
+
+    /// All notices, one a line.
+    pub fn notices(&self) -> String {
+        let notice = |event: &Event| if let Event::Notice(text) = event { Some(format!("{text}\n")) } else { None };
+        self.events.iter().filter_map(notice).collect()
+    }
+}
+
+/// System 1 and System 2, each a folder with a memory of its own outside of it.
+pub struct Pair {
+    pub one: Side,
+    pub two: Side,
+    home: TempDir,
+}
+
+impl Pair {
+    /// Two empty folders that have never met.
+    pub fn new() -> Pair {
+        let home = tempfile::tempdir().unwrap();
+        let side = |name: &str| Side { root: home.path().join(name) };
+        let (one, two) = (side("one"), side("two"));
+        fs::create_dir(&one.root).unwrap();
+        fs::create_dir(&two.root).unwrap();
+        Pair { one, two, home }
+    }
+
+    /// What a user gets without options.
+    pub fn options(&self) -> Options {
+        Options::new(self.home.path().join("state-two"))
+    }
+
+    /// Syncs without options and expects no problem.
+    pub fn sync(&self) -> Ran {
+        let ran = self.try_sync(|_| {}).unwrap();
+        assert_eq!(ran.outcome.problems, []);
+        ran
+    }
+
+    /// Syncs with deletions travelling, and expects no problem.
+    pub fn sync_deleting(&self) -> Ran {
+        let ran = self.try_sync(|options| options.delete = true).unwrap();
+        assert_eq!(ran.outcome.problems, []);
+        ran
+    }
+
+    /// Syncs with options that `change` sets.
+    pub fn try_sync(&self, change: impl FnOnce(&mut Options)) -> Result<Ran, SessionError> {
+        self.try_sync_serving(change, |_| {})
+    }
+
+    /// As above, with what System 1 allows set by `serve`.
+    pub fn try_sync_serving(
+        &self,
+        change: impl FnOnce(&mut Options),
+        serve: impl FnOnce(&mut Exports),
+    ) -> Result<Ran, SessionError> {
+        let mut options = self.options();
+        change(&mut options);
+        let mut exports = Exports {
+            folders: vec![Export { name: "one".into(), path: self.one.root.clone() }],
+            read_only: false,
+            no_delete: false,
+            state_home: self.home.path().join("state-one"),
+        };
+        serve(&mut exports);
+        sync_roots(exports, &self.two.root, &options)
+    }
+
+    /// Checks that both sides hold the same.
+    pub fn assert_same(&self) {
+        assert_eq!(self.one.tree(), self.two.tree());
+    }
+
+    /// Checks that another sync would do nothing at all.
+    pub fn assert_settled(&self) {
+        let before = self.one.tree();
+        let ran = self.sync_deleting();
+        assert_eq!((ran.travelled(), ran.outcome.deleted), (0, (0, 0)));
+        self.assert_same();
+        assert_eq!(before, self.one.tree());
+    }
+}
+
+/// One sync of the one folder in `exports` with `target`, over a stream in memory.
+pub fn sync_roots(exports: Exports, target: &Path, options: &Options) -> Result<Ran, SessionError> {
+    let opening = Opening {
+        look: options.dry,
+        create: true,
+        new_root: options.new_root,
+        place: format!("client:{}", target.display()),
+        state_home: options.state_home.clone(),
+        exclusive: Some(options.timeout),
+    };
+    let recorder = Arc::new(Recorder::default());
+    let local = Arc::new(Local::open(target, &RelPath::root(), opening)?);
+    let export = &exports.folders[0];
+    let remote =
+        Remote { export: export.name.clone(), sub: RelPath::root(), name: export.path.display().to_string() };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let outcome = runtime.block_on(sync_together(exports, local, &remote, options, recorder.clone()))?;
+    let events = recorder.0.lock().unwrap().clone();
+    Ok(Ran { outcome, events })
+}
