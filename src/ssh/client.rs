@@ -346,7 +346,7 @@ impl client::Handler for Visitor {
             self.link_number = Some(id.number());
             return Ok(());
         }
-        let lane = Lane::new(id.number(), self.link.clone(), self.link.peer().channel);
+        let lane = Lane::new(id.number(), self.link.clone(), false);
         self.link.enter(id.number(), &lane);
         self.judge(self.link.enter_sender(&lane))
     }

@@ -180,7 +180,7 @@ impl Guest {
             }
             FILE => {
                 let owner = self.link.owner.get().and_then(Weak::upgrade).ok_or(BAD)?;
-                let lane = Lane::new(number, self.link.clone(), self.link.peer().channel);
+                let lane = Lane::new(number, self.link.clone(), true);
                 self.link.enter_sender(&lane)?;
                 self.link.enter(id.number(), &lane);
                 lane.arrive(rest, charge(data.len()))?;

@@ -168,7 +168,7 @@ async fn bulk(client: &Connection, server: &Connection, channels: usize, length:
                 let channel = server.accept().await.unwrap();
                 tasks.spawn(async move {
                     let got = exchange(channel, pattern(length, 7)).await;
-                    assert_eq!(got, pattern(length, 3));
+                    assert!(got == pattern(length, 3));
                 });
             }
             while let Some(done) = tasks.join_next().await {
@@ -181,7 +181,7 @@ async fn bulk(client: &Connection, server: &Connection, channels: usize, length:
         let client = client.clone();
         tasks.spawn(async move {
             let channel = client.open().await.unwrap();
-            assert_eq!(exchange(channel, pattern(length, 3)).await, pattern(length, 7));
+            assert!(exchange(channel, pattern(length, 3)).await == pattern(length, 7));
         });
     }
     while let Some(done) = tasks.join_next().await {
@@ -203,7 +203,7 @@ async fn control_messages_arrive_whole_and_in_order_both_ways() {
             };
             let receiving = async {
                 for (i, size) in sizes.iter().enumerate() {
-                    assert_eq!(to.receive().await.unwrap().unwrap(), pattern(*size, i as u64));
+                    assert!(to.receive().await.unwrap().unwrap() == pattern(*size, i as u64));
                 }
             };
             tokio::join!(sending, receiving);
