@@ -75,7 +75,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Connection {
     pub(super) fn new(trunk: Trunk, dialer: Option<Arc<Dialer>>) -> Self {
         let (arrivals, accepting) = mpsc::unbounded_channel();
-        let recycle_at = dialer.as_ref().and_then(|dialer| dialer.flow().recycle_channels).unwrap_or(u64::MAX);
+        let recycle_at =
+            dialer.as_ref().and_then(|dialer| dialer.flow().recycle_channels).unwrap_or(u64::MAX);
         let inner = Arc::new(Inner {
             dialer,
             route: Mutex::default(),
@@ -106,7 +107,8 @@ impl Connection {
         let (link, handle) = {
             let route = locked(&inner.route);
             let trunk = route.trunks.back().ok_or_else(|| inner.cause())?;
-            let handle = trunk.handle.clone().ok_or(CarrierError::Protocol("only the client opens channels"))?;
+            let handle =
+                trunk.handle.clone().ok_or(CarrierError::Protocol("only the client opens channels"))?;
             trunk.link.opening.fetch_add(1, Ordering::SeqCst);
             (trunk.link.clone(), handle)
         };
@@ -253,7 +255,8 @@ impl Inner {
             {
                 let mut route = locked(&self.route);
                 if route.trunks.len() > 1 {
-                    if let Some(trunk) = route.trunks.pop_front().filter(|trunk| trunk.link.cause().is_none()) {
+                    if let Some(trunk) = route.trunks.pop_front().filter(|trunk| trunk.link.cause().is_none())
+                    {
                         route.draining.push(trunk.link);
                     }
                     break;

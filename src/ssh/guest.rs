@@ -172,7 +172,9 @@ impl Guest {
         let number = u32::from_be_bytes([a, b, c, d]);
         match kind {
             LINK => {
-                let (Some(ready), Some(principal)) = (self.ready.take(), self.principal.take()) else { return Err(BAD) };
+                let (Some(ready), Some(principal)) = (self.ready.take(), self.principal.take()) else {
+                    return Err(BAD);
+                };
                 self.slots.insert(id.number(), Slot::Link);
                 self.link_data(rest)?;
                 let _ = ready.send((principal, Port::Server(session.handle(), id)));
@@ -205,7 +207,10 @@ impl Guest {
 }
 
 fn rejected() -> Auth {
-    Auth::Reject { proceed_with_methods: Some(MethodSet::from(&[MethodKind::PublicKey][..])), partial_success: false }
+    Auth::Reject {
+        proceed_with_methods: Some(MethodSet::from(&[MethodKind::PublicKey][..])),
+        partial_success: false,
+    }
 }
 
 impl Drop for Guest {
@@ -272,7 +277,12 @@ impl server::Handler for Guest {
         Ok(())
     }
 
-    async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Result<(), Stop> {
+    async fn subsystem_request(
+        &mut self,
+        id: ChannelId,
+        name: &str,
+        session: &mut Session,
+    ) -> Result<(), Stop> {
         match self.slots.get_mut(&id.number()) {
             Some(slot @ Slot::Opened) if name == SUBSYSTEM => {
                 *slot = Slot::Started;
@@ -323,7 +333,13 @@ impl server::Handler for Guest {
         self.refuse(id, session)
     }
 
-    async fn env_request(&mut self, id: ChannelId, _: &str, _: &str, session: &mut Session) -> Result<(), Stop> {
+    async fn env_request(
+        &mut self,
+        id: ChannelId,
+        _: &str,
+        _: &str,
+        session: &mut Session,
+    ) -> Result<(), Stop> {
         self.decline(id, session)
     }
 

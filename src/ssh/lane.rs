@@ -160,12 +160,13 @@ impl Lane {
 
     /// Nothing more can be sent or received, for this reason; what already arrived can still be read.
     pub(super) fn end(&self, cause: CarrierError) {
-        self.credit.close();
         let waker = {
             let mut inbox = locked(&self.inbox);
             inbox.end.get_or_insert(cause);
             inbox.waker.take()
         };
+        // After the cause is there to be found.
+        self.credit.close();
         if let Some(waker) = waker {
             waker.wake();
         }

@@ -209,8 +209,13 @@ impl Server {
         while guests.join_next().await.is_some() {}
     }
 
-    fn receive<H, F>(&self, guests: &mut JoinSet<()>, stream: TcpStream, address: SocketAddr, handler: &Arc<H>)
-    where
+    fn receive<H, F>(
+        &self,
+        guests: &mut JoinSet<()>,
+        stream: TcpStream,
+        address: SocketAddr,
+        handler: &Arc<H>,
+    ) where
         H: Fn(Connection, Peer) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
