@@ -20,6 +20,9 @@ use super::port::Port;
 
 /// A handle to a sync's carrier, the same at both ends. Clones share it; when the last is dropped the connection is closed,
 /// and with it every channel.
+///
+/// Channels that nobody reads hold at most a channel's window each, but several together can hold the connection's, and then
+/// no channel moves: read every channel that is accepted or opened, or drop it.
 #[derive(Clone)]
 pub struct Connection(Arc<Held>);
 
@@ -139,7 +142,7 @@ impl Connection {
         loop {
             let link = inner.newest()?;
             let permit = link.message_credit.acquire_many(charge(message.len())).await;
-            let permit = permit.map_err(|_| inner.cause())?;
+            let permit = permit.map_err(|_| link.cause().unwrap_or_else(|| inner.cause()))?;
             let route = locked(&inner.route);
             // A successor may have taken over meanwhile: the message belongs there.
             if route.trunks.back().is_some_and(|trunk| Arc::ptr_eq(&trunk.link, &link)) {
@@ -190,7 +193,8 @@ impl Connection {
         links.map(|link| link.line.traffic()).fold(route.past, |(a, b), (c, d)| (a + c, b + d))
     }
 
-    /// Bytes received on channels and not yet consumed; at most the window that this end announced for each SSH connection.
+    /// Bytes received on channels whose consumption the peer has not been told of; at most the window that this end announced,
+    /// for each SSH connection.
     pub fn unconsumed(&self) -> u64 {
         let route = locked(&self.inner().route);
         let links = route.trunks.iter().map(|trunk| &trunk.link).chain(&route.draining);

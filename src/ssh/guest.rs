@@ -57,7 +57,7 @@ pub struct Peer {
 /// Whom the login made of a connection. There is exactly one a connection.
 pub(super) enum Principal {
     /// A client with a sync of its own.
-    Client(Peer),
+    Client(Box<Peer>),
     /// The next SSH connection of a sync that is already here.
     Successor(Arc<Inner>),
 }
@@ -236,7 +236,7 @@ impl server::Handler for Guest {
             grant: Arc::new(()),
         };
         Ok(match self.door {
-            Door::Open => self.admit(Principal::Client(peer)),
+            Door::Open => self.admit(Principal::Client(Box::new(peer))),
             Door::Keys(_) => rejected(),
         })
     }
@@ -256,7 +256,7 @@ impl server::Handler for Guest {
             address: self.address,
             grant,
         };
-        Ok(self.admit(Principal::Client(peer)))
+        Ok(self.admit(Principal::Client(Box::new(peer))))
     }
 
     async fn channel_open_session(
