@@ -153,7 +153,11 @@ impl Dialer {
     }
 
     /// Opens the link channel and waits for the server's hello.
-    async fn greet(&self, link: &Arc<Link>, handle: Arc<client::Handle<Visitor>>) -> Result<(), ConnectError> {
+    async fn greet(
+        &self,
+        link: &Arc<Link>,
+        handle: Arc<client::Handle<Visitor>>,
+    ) -> Result<(), ConnectError> {
         let failed = |error: &dyn std::fmt::Display| ConnectError::Protocol(error.to_string());
         let opened = handle.channel_open_session().await.map_err(|error| match error {
             russh::Error::ChannelOpenFailure(why) => ConnectError::Refused(why.description().to_lowercase()),
@@ -172,7 +176,9 @@ impl Dialer {
         match link.greeting().await {
             Ok(_) => Ok(()),
             Err(Ok(refusal)) => Err(ConnectError::Refused(refusal)),
-            Err(Err(CarrierError::Abandoned)) => Err(ConnectError::Refused("it does not serve syncfiles".into())),
+            Err(Err(CarrierError::Abandoned)) => {
+                Err(ConnectError::Refused("it does not serve syncfiles".into()))
+            }
             Err(Err(cause)) => Err(failed(&cause)),
         }
     }
@@ -180,7 +186,9 @@ impl Dialer {
     fn settings(&self) -> client::Config {
         let flow = &self.config.flow;
         client::Config {
-            client_id: russh::SshId::Standard(concat!("SSH-2.0-syncfiles_", env!("CARGO_PKG_VERSION")).into()),
+            client_id: russh::SshId::Standard(
+                concat!("SSH-2.0-syncfiles_", env!("CARGO_PKG_VERSION")).into(),
+            ),
             limits: flow.rekey(),
             window_size: flow.ssh_window(),
             maximum_packet_size: super::flow::PACKET as u32,
@@ -346,7 +354,7 @@ impl client::Handler for Visitor {
             self.link_number = Some(id.number());
             return Ok(());
         }
-        let lane = Lane::new(id.number(), self.link.clone(), self.link.peer().channel);
+        let lane = Lane::new(id.number(), self.link.clone(), false);
         self.link.enter(id.number(), &lane);
         self.judge(self.link.enter_sender(&lane))
     }

@@ -20,6 +20,9 @@ use super::port::Port;
 
 /// A handle to a sync's carrier, the same at both ends. Clones share it; when the last is dropped the connection is closed,
 /// and with it every channel.
+///
+/// Channels that nobody reads hold at most a channel's window each, but several together can hold the connection's, and then
+/// no channel moves: read every channel that is accepted or opened, or drop it.
 #[derive(Clone)]
 pub struct Connection(Arc<Held>);
 
@@ -75,7 +78,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Connection {
     pub(super) fn new(trunk: Trunk, dialer: Option<Arc<Dialer>>) -> Self {
         let (arrivals, accepting) = mpsc::unbounded_channel();
-        let recycle_at = dialer.as_ref().and_then(|dialer| dialer.flow().recycle_channels).unwrap_or(u64::MAX);
+        let recycle_at =
+            dialer.as_ref().and_then(|dialer| dialer.flow().recycle_channels).unwrap_or(u64::MAX);
         let inner = Arc::new(Inner {
             dialer,
             route: Mutex::default(),
@@ -106,7 +110,8 @@ impl Connection {
         let (link, handle) = {
             let route = locked(&inner.route);
             let trunk = route.trunks.back().ok_or_else(|| inner.cause())?;
-            let handle = trunk.handle.clone().ok_or(CarrierError::Protocol("only the client opens channels"))?;
+            let handle =
+                trunk.handle.clone().ok_or(CarrierError::Protocol("only the client opens channels"))?;
             trunk.link.opening.fetch_add(1, Ordering::SeqCst);
             (trunk.link.clone(), handle)
         };
@@ -137,7 +142,7 @@ impl Connection {
         loop {
             let link = inner.newest()?;
             let permit = link.message_credit.acquire_many(charge(message.len())).await;
-            let permit = permit.map_err(|_| inner.cause())?;
+            let permit = permit.map_err(|_| link.cause().unwrap_or_else(|| inner.cause()))?;
             let route = locked(&inner.route);
             // A successor may have taken over meanwhile: the message belongs there.
             if route.trunks.back().is_some_and(|trunk| Arc::ptr_eq(&trunk.link, &link)) {
@@ -188,7 +193,8 @@ impl Connection {
         links.map(|link| link.line.traffic()).fold(route.past, |(a, b), (c, d)| (a + c, b + d))
     }
 
-    /// Bytes received on channels and not yet consumed; at most the window that this end announced for each SSH connection.
+    /// Bytes received on channels whose consumption the peer has not been told of; at most the window that this end announced,
+    /// for each SSH connection.
     pub fn unconsumed(&self) -> u64 {
         let route = locked(&self.inner().route);
         let links = route.trunks.iter().map(|trunk| &trunk.link).chain(&route.draining);
@@ -253,7 +259,8 @@ impl Inner {
             {
                 let mut route = locked(&self.route);
                 if route.trunks.len() > 1 {
-                    if let Some(trunk) = route.trunks.pop_front().filter(|trunk| trunk.link.cause().is_none()) {
+                    if let Some(trunk) = route.trunks.pop_front().filter(|trunk| trunk.link.cause().is_none())
+                    {
                         route.draining.push(trunk.link);
                     }
                     break;

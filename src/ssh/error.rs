@@ -50,7 +50,9 @@ pub enum ConnectError {
     #[error("{0}")]
     HostKey(String),
     /// The server accepted none of the keys.
-    #[error("cannot log in as {user}: the server accepted none of the keys tried ({tried}); add one to its authorized_keys")]
+    #[error(
+        "cannot log in as {user}: the server accepted none of the keys tried ({tried}); add one to its authorized_keys"
+    )]
     NoKey {
         /// The name that was logged in with.
         user: String,

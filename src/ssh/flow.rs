@@ -65,7 +65,11 @@ impl Flow {
     /// When russh exchanges keys anew. By field: the constructor refuses more than 1 GiB.
     pub(super) fn rekey(&self) -> russh::Limits {
         let bytes = usize::try_from(self.rekey_bytes.min(16 << 30)).unwrap_or(usize::MAX);
-        russh::Limits { rekey_write_limit: bytes, rekey_read_limit: bytes, rekey_time_limit: Duration::from_secs(3600) }
+        russh::Limits {
+            rekey_write_limit: bytes,
+            rekey_read_limit: bytes,
+            rekey_time_limit: Duration::from_secs(3600),
+        }
     }
 }
 

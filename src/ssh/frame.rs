@@ -100,7 +100,9 @@ impl Frame {
     fn take(kind: u8, mut body: Bytes) -> Result<Self, CarrierError> {
         const BAD: CarrierError = CarrierError::Protocol("a malformed frame");
         let frame = match (kind, body.len()) {
-            (1, 9) if body[0] != VERSION => return Err(CarrierError::Protocol("another version of the carrier")),
+            (1, 9) if body[0] != VERSION => {
+                return Err(CarrierError::Protocol("another version of the carrier"));
+            }
             (1, 9) => {
                 body.advance(1);
                 let (all, channel) = (body.get_u32(), body.get_u32());

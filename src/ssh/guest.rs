@@ -57,7 +57,7 @@ pub struct Peer {
 /// Whom the login made of a connection. There is exactly one a connection.
 pub(super) enum Principal {
     /// A client with a sync of its own.
-    Client(Peer),
+    Client(Box<Peer>),
     /// The next SSH connection of a sync that is already here.
     Successor(Arc<Inner>),
 }
@@ -172,7 +172,9 @@ impl Guest {
         let number = u32::from_be_bytes([a, b, c, d]);
         match kind {
             LINK => {
-                let (Some(ready), Some(principal)) = (self.ready.take(), self.principal.take()) else { return Err(BAD) };
+                let (Some(ready), Some(principal)) = (self.ready.take(), self.principal.take()) else {
+                    return Err(BAD);
+                };
                 self.slots.insert(id.number(), Slot::Link);
                 self.link_data(rest)?;
                 let _ = ready.send((principal, Port::Server(session.handle(), id)));
@@ -180,7 +182,7 @@ impl Guest {
             }
             FILE => {
                 let owner = self.link.owner.get().and_then(Weak::upgrade).ok_or(BAD)?;
-                let lane = Lane::new(number, self.link.clone(), self.link.peer().channel);
+                let lane = Lane::new(number, self.link.clone(), true);
                 self.link.enter_sender(&lane)?;
                 self.link.enter(id.number(), &lane);
                 lane.arrive(rest, charge(data.len()))?;
@@ -205,7 +207,10 @@ impl Guest {
 }
 
 fn rejected() -> Auth {
-    Auth::Reject { proceed_with_methods: Some(MethodSet::from(&[MethodKind::PublicKey][..])), partial_success: false }
+    Auth::Reject {
+        proceed_with_methods: Some(MethodSet::from(&[MethodKind::PublicKey][..])),
+        partial_success: false,
+    }
 }
 
 impl Drop for Guest {
@@ -231,7 +236,7 @@ impl server::Handler for Guest {
             grant: Arc::new(()),
         };
         Ok(match self.door {
-            Door::Open => self.admit(Principal::Client(peer)),
+            Door::Open => self.admit(Principal::Client(Box::new(peer))),
             Door::Keys(_) => rejected(),
         })
     }
@@ -251,7 +256,7 @@ impl server::Handler for Guest {
             address: self.address,
             grant,
         };
-        Ok(self.admit(Principal::Client(peer)))
+        Ok(self.admit(Principal::Client(Box::new(peer))))
     }
 
     async fn channel_open_session(
@@ -272,7 +277,12 @@ impl server::Handler for Guest {
         Ok(())
     }
 
-    async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Result<(), Stop> {
+    async fn subsystem_request(
+        &mut self,
+        id: ChannelId,
+        name: &str,
+        session: &mut Session,
+    ) -> Result<(), Stop> {
         match self.slots.get_mut(&id.number()) {
             Some(slot @ Slot::Opened) if name == SUBSYSTEM => {
                 *slot = Slot::Started;
@@ -323,7 +333,13 @@ impl server::Handler for Guest {
         self.refuse(id, session)
     }
 
-    async fn env_request(&mut self, id: ChannelId, _: &str, _: &str, session: &mut Session) -> Result<(), Stop> {
+    async fn env_request(
+        &mut self,
+        id: ChannelId,
+        _: &str,
+        _: &str,
+        session: &mut Session,
+    ) -> Result<(), Stop> {
         self.decline(id, session)
     }
 

@@ -27,7 +27,7 @@ pub(super) struct Lane {
     consumed: AtomicU32,
     /// Whether the lane already waits in the link's list of lanes to acknowledge.
     pub(super) listed: AtomicBool,
-    /// Whether the preface went out (client) or came in (server).
+    /// Whether the preface has been sent.
     pub(super) announced: AtomicBool,
     /// Whether our end mark was sent.
     pub(super) finished: AtomicBool,
@@ -59,7 +59,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Lane {
-    pub(super) fn new(id: u32, link: Arc<Link>, window: u32) -> Arc<Self> {
+    /// `announced`: whether the peer knows of the channel already, as it does at the server.
+    pub(super) fn new(id: u32, link: Arc<Link>, announced: bool) -> Arc<Self> {
+        let window = link.peer().channel;
         Arc::new(Self {
             id,
             link,
@@ -68,7 +70,7 @@ impl Lane {
             inbox: Mutex::default(),
             consumed: AtomicU32::new(0),
             listed: AtomicBool::new(false),
-            announced: AtomicBool::new(false),
+            announced: AtomicBool::new(announced),
             finished: AtomicBool::new(false),
         })
     }
@@ -158,12 +160,13 @@ impl Lane {
 
     /// Nothing more can be sent or received, for this reason; what already arrived can still be read.
     pub(super) fn end(&self, cause: CarrierError) {
-        self.credit.close();
         let waker = {
             let mut inbox = locked(&self.inbox);
             inbox.end.get_or_insert(cause);
             inbox.waker.take()
         };
+        // After the cause is there to be found.
+        self.credit.close();
         if let Some(waker) = waker {
             waker.wake();
         }

@@ -75,6 +75,7 @@ pub(super) struct Link {
     listed: Mutex<Vec<Arc<Lane>>>,
     due: AtomicBool,
     outbox: Mutex<Outbox>,
+    entered: Notify,
     pub(super) wake: Notify,
     mailbox: Mutex<Mailbox>,
     end: OnceLock<CarrierError>,
@@ -109,6 +110,7 @@ impl Link {
             listed: Mutex::default(),
             due: AtomicBool::new(false),
             outbox: Mutex::default(),
+            entered: Notify::new(),
             wake: Notify::new(),
             mailbox: Mutex::default(),
             end: OnceLock::new(),
@@ -218,6 +220,26 @@ impl Link {
         self.opened.fetch_add(1, Ordering::Relaxed);
         if let Some(cause) = self.cause() {
             lane.end(cause);
+        }
+        self.entered.notify_waiters();
+    }
+
+    /// The lane of a channel that was confirmed. russh tells the opener a moment before it tells the session's handler.
+    pub(super) async fn until_entered(&self, number: u32) -> Result<Arc<Lane>, CarrierError> {
+        loop {
+            let waiting = self.entered.notified();
+            tokio::pin!(waiting);
+            waiting.as_mut().enable();
+            if let Some(cause) = self.cause() {
+                return Err(cause);
+            }
+            if let Some(lane) = self.lane(number) {
+                return Ok(lane);
+            }
+            tokio::select! {
+                () = waiting => {}
+                cause = self.until_ended() => return Err(cause),
+            }
         }
     }
 
@@ -357,10 +379,15 @@ impl Link {
             }
             listed.split_off(from)
         };
-        let list: Vec<_> =
-            lanes.iter().map(|lane| (lane.id, lane.take_consumed())).filter(|&(_, bytes)| bytes > 0).collect();
+        let list: Vec<_> = lanes
+            .iter()
+            .map(|lane| (lane.id, lane.take_consumed()))
+            .filter(|&(_, bytes)| bytes > 0)
+            .collect();
         let total: u32 = list.iter().map(|&(_, bytes)| bytes).sum();
-        let _ = self.consumed.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| Some(now.saturating_sub(total)));
+        let _ = self
+            .consumed
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| Some(now.saturating_sub(total)));
         if !list.is_empty() {
             Frame::Consumed(list).put(out);
         }
@@ -369,7 +396,10 @@ impl Link {
     /// Channels to close, and whether the connection is to end once they are.
     pub(super) fn take_closing(&self) -> (Vec<Port>, bool) {
         let mut outbox = locked(&self.outbox);
-        (std::mem::take(&mut outbox.closing), outbox.farewell && outbox.frames.is_empty() && outbox.message.is_empty())
+        (
+            std::mem::take(&mut outbox.closing),
+            outbox.farewell && outbox.frames.is_empty() && outbox.message.is_empty(),
+        )
     }
 
     // --- the link channel, incoming

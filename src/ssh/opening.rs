@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 
 use russh::{ChannelOpenFailure, client};
 
+use super::SUBSYSTEM;
 use super::channel::Channel;
 use super::client::Visitor;
 use super::error::CarrierError;
 use super::link::Link;
 use super::port::Port;
-use super::SUBSYSTEM;
 
 type Steps = Pin<Box<dyn Future<Output = Result<Channel, CarrierError>> + Send>>;
 
@@ -57,7 +57,7 @@ async fn open(link: &Arc<Link>, handle: Arc<client::Handle<Visitor>>) -> Result<
     let (_, half) = opened.split();
     let number = half.id().number();
     let port = Port::Client(handle, half);
-    let lane = link.lane(number).ok_or_else(over)?;
+    let lane = link.until_entered(number).await?;
     let channel = Channel::new(lane, port);
     channel.request(SUBSYSTEM).await?;
     Ok(channel)

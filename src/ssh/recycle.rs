@@ -49,7 +49,10 @@ impl Successors {
 impl Inner {
     /// Starts making a successor where the newest SSH connection has carried enough; at most one at a time.
     pub(super) fn recycle_if_due(self: &Arc<Self>) {
-        let Some(dialer) = self.dialer.clone().filter(|dialer| dialer.flow().recycle_channels.is_some()) else { return };
+        let Some(dialer) = self.dialer.clone().filter(|dialer| dialer.flow().recycle_channels.is_some())
+        else {
+            return;
+        };
         let Ok(link) = self.newest() else { return };
         let (sent, received) = link.line.traffic();
         let due = link.opened.load(Ordering::Relaxed) >= self.recycle_at.load(Ordering::Relaxed)
@@ -91,7 +94,11 @@ async fn succeed(sync: &Weak<Inner>, dialer: &Dialer) -> Result<(), ConnectError
     let pair = russh::keys::ssh_key::private::Ed25519Keypair::from_seed(&seed);
     let key = PrivateKey::from(pair);
     let wire = key.public_key().to_bytes().map_err(|error| failed(&error))?;
-    let old = sync.upgrade().ok_or_else(|| failed(&CarrierError::Closed))?.newest().map_err(|error| failed(&error))?;
+    let old = sync
+        .upgrade()
+        .ok_or_else(|| failed(&CarrierError::Closed))?
+        .newest()
+        .map_err(|error| failed(&error))?;
     old.post(Frame::Successor(Bytes::from(wire)));
     tokio::select! {
         () = old.expected.notified() => {}

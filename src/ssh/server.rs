@@ -107,7 +107,7 @@ impl Host {
                 write_link(link.clone(), port).await;
             }
             Principal::Client(peer) => match self.clients.clone().try_acquire_owned() {
-                Ok(_place) => converse(&link, port, handler, peer).await,
+                Ok(_place) => converse(&link, port, handler, *peer).await,
                 Err(_) => {
                     link.refuse("it serves as many clients as it may; try again later");
                     write_link(link.clone(), port).await;
@@ -209,8 +209,13 @@ impl Server {
         while guests.join_next().await.is_some() {}
     }
 
-    fn receive<H, F>(&self, guests: &mut JoinSet<()>, stream: TcpStream, address: SocketAddr, handler: &Arc<H>)
-    where
+    fn receive<H, F>(
+        &self,
+        guests: &mut JoinSet<()>,
+        stream: TcpStream,
+        address: SocketAddr,
+        handler: &Arc<H>,
+    ) where
         H: Fn(Connection, Peer) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
