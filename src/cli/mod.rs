@@ -1,1 +1,15 @@
 //! The command line: arguments, progress bars, reports, exit codes.
+//!
+//! [`args`] reads what was typed; [`progress`] and [`report`] say what happens and what happened; [`exit`] turns
+//! the end into a number. Nothing here decides anything about files.
+
+pub mod address;
+pub mod amount;
+pub mod args;
+pub mod error;
+pub mod exit;
+pub mod serve_args;
+pub mod sync_args;
+
+#[cfg(test)]
+mod args_tests;

@@ -1,0 +1,235 @@
+//! What was typed, as values: parsed and validated once; nothing later looks at text again.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, Subcommand};
+
+use super::address::{Root, relative};
+use super::error::printable;
+use super::serve_args::ServeArgs;
+use super::sync_args::{SyncArgs, SyncOptions, VerifyArgs, VerifyOptions};
+use crate::core::path::RelPath;
+
+/// Options that are declared but do not work in this build; naming one is an error, never a silent no-op.
+/// The ids are the fields' names.
+const NOT_YET: &[(&str, &str)] = &[
+    ("rsh", "-e/--rsh"),
+    ("remote_path", "--remote-path"),
+    ("watch", "--watch"),
+    ("bwlimit", "--bwlimit"),
+    ("retries", "--retries"),
+];
+
+/// What the program is asked to do.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Synchronise two folders.
+    Sync(Box<SyncArgs>),
+    /// Be System 1.
+    Serve(ServeArgs),
+    /// List what syncs displaced.
+    History(HistoryArgs),
+    /// Bring displaced versions back.
+    Restore(RestoreArgs),
+    /// Bring back everything one run displaced.
+    Undo(UndoArgs),
+    /// Compare, change nothing.
+    Verify(Box<VerifyArgs>),
+    /// Show it all on loopback.
+    Demo,
+    /// Print a completion script.
+    Completions(clap_complete::Shell),
+    /// Print the manual page.
+    Man,
+    /// Print this text on stdout and end with 0 (`--help`, `--version`).
+    Print(String),
+}
+
+/// Arguments that mean nothing: what to tell the user before ending with exit code 1.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Usage {
+    /// One line: what is wrong and what to write instead.
+    #[error("{0} (see syncfiles --help)")]
+    Wrong(String),
+    /// Called without any argument: the help text.
+    #[error("{0}")]
+    Help(String),
+}
+
+/// `history`.
+#[derive(Args, Clone, Debug)]
+pub struct HistoryArgs {
+    /// The folder on this system
+    pub root: PathBuf,
+    /// Only what stood at or below this path of it
+    #[arg(value_parser = rel_path())]
+    pub path: Option<RelPath>,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `restore`.
+#[derive(Args, Clone, Debug)]
+pub struct RestoreArgs {
+    /// The folder on this system
+    pub root: PathBuf,
+    /// Paths below it to bring back, as new edits
+    #[arg(value_parser = rel_path(), required = true, num_args = 1..)]
+    pub paths: Vec<RelPath>,
+    /// From this run instead of the latest that displaced the path
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
+    /// Print what would come back
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+}
+
+/// `undo`.
+#[derive(Args, Clone, Debug)]
+pub struct UndoArgs {
+    /// The folder on this system
+    pub root: PathBuf,
+    /// The run to undo; the latest if not named
+    pub run: Option<String>,
+    /// Print what would come back
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Be System 1: export folders over the embedded SSH server
+    Serve(ServeArgs),
+    /// List what syncs displaced from a folder of this system
+    History(HistoryArgs),
+    /// Bring displaced versions back, as new edits
+    Restore(RestoreArgs),
+    /// Bring back everything that one run displaced
+    Undo(UndoArgs),
+    /// Compare two folders by SHA-256, change nothing; one digest a side
+    Verify(VerifyOptions),
+    /// The whole thing on loopback: two sample folders, a server, a key, a sync
+    Demo,
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// Reads the arguments, the program's name first.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Usage> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let matches = match command().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => return stopped(&error),
+    };
+    let wrong = |error: clap::Error| Usage::Wrong(one_line(&error));
+    let Some((_, inner)) = matches.subcommand() else {
+        refuse_not_yet(&matches)?;
+        let options = SyncOptions::from_arg_matches(&matches).map_err(wrong)?;
+        return Ok(Invocation::Sync(Box::new(SyncArgs::check(options, &matches)?)));
+    };
+    refuse_not_yet(inner)?;
+    Ok(match Verb::from_arg_matches(&matches).map_err(wrong)? {
+        Verb::Serve(args) => Invocation::Serve(args.check()?),
+        Verb::History(args) => Invocation::History(args),
+        Verb::Restore(args) => Invocation::Restore(args),
+        Verb::Undo(args) => Invocation::Undo(args),
+        Verb::Verify(options) => Invocation::Verify(Box::new(VerifyArgs::check(options, inner)?)),
+        Verb::Demo => Invocation::Demo,
+        Verb::Completions { shell } => Invocation::Completions(shell),
+        Verb::Man => Invocation::Man,
+    })
+}
+
+/// The whole command line, for parsing, completions and the manual page.
+pub fn command() -> Command {
+    // `-h` is rsync's human-readable and `-V` its version, so help has a long name only.
+    let base = Command::new("syncfiles")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Keep a folder on two systems the same. rsync's options are accepted; the meaning is two-way.")
+        .override_usage("syncfiles [OPTIONS] SOURCE TARGET\n       syncfiles COMMAND ...")
+        .after_help(
+            "SOURCE and TARGET, in either order: [USER@]HOST:FOLDER[/SUB], ssh://[USER@]HOST[:PORT]/FOLDER[/SUB],\n\
+             or a local path (one named like a command is written ./serve). At most one is remote.",
+        )
+        .subcommand_value_name("COMMAND")
+        .subcommand_negates_reqs(true)
+        .args_conflicts_with_subcommands(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true);
+    let whole = Verb::augment_subcommands(SyncOptions::augment_args(base));
+    let names: Vec<String> = whole.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+    names.into_iter().fold(long_help_only(whole), |whole, name| whole.mut_subcommand(name, long_help_only))
+}
+
+fn long_help_only(command: Command) -> Command {
+    let help = clap::Arg::new("help").long("help").action(ArgAction::HelpShort).help("Print help");
+    command.disable_help_flag(true).arg(help.help_heading("Other"))
+}
+
+fn refuse_not_yet(matches: &ArgMatches) -> Result<(), Usage> {
+    let named = |id: &str| {
+        matches!(matches.try_contains_id(id), Ok(true))
+            && matches.value_source(id) == Some(ValueSource::CommandLine)
+    };
+    match NOT_YET.iter().find(|(id, _)| named(id)) {
+        Some((_, option)) => {
+            Err(Usage::Wrong(format!("{option} does not work in this version yet: leave it out")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Help and version are no errors; everything else becomes one line.
+fn stopped(error: &clap::Error) -> Result<Invocation, Usage> {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Invocation::Print(error.to_string())),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Err(Usage::Help(error.to_string())),
+        _ => Err(Usage::Wrong(one_line(error))),
+    }
+}
+
+/// clap's several lines as one: the message, tips in parentheses, no usage.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let parts: Vec<&str> = lines.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
+    let mut joined = String::new();
+    for part in parts {
+        let part = part.strip_prefix("error: ").unwrap_or(part);
+        match part.strip_prefix("tip: ") {
+            Some(tip) => joined.push_str(&format!(" ({tip})")),
+            None if joined.is_empty() => joined.push_str(part),
+            None => joined.push_str(&format!(" {part}")),
+        }
+    }
+    printable(&joined)
+}
+
+/// Reads a root; see [`Root::parse`].
+pub(super) fn root() -> impl clap::builder::TypedValueParser<Value = Root> {
+    use clap::builder::TypedValueParser;
+    clap::builder::OsStringValueParser::new().try_map(Root::parse)
+}
+
+/// Reads a path below a root.
+fn rel_path() -> impl clap::builder::TypedValueParser<Value = RelPath> {
+    use clap::builder::TypedValueParser;
+    use std::os::unix::ffi::OsStringExt;
+    clap::builder::OsStringValueParser::new().try_map(|text: OsString| relative(&text.into_vec()))
+}
+
+/// Whether a name is one of the commands, so that a folder called that is written `./NAME`.
+pub(super) fn is_command(name: &impl fmt::Display) -> bool {
+    let name = name.to_string();
+    command().get_subcommands().any(|verb| verb.get_name() == name)
+}

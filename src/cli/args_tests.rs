@@ -1,0 +1,242 @@
+//! The command line as people type it: a test for each group of options.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use super::address::Root;
+use super::amount::{Keep, Limit, Units};
+use super::args::{Invocation, Usage, command, parse};
+use super::serve_args::ServeArgs;
+use super::sync_args::{Compress, Conflict, Filter, ProgressKind, SyncArgs};
+use crate::core::policy::ConflictPolicy;
+
+fn typed(line: &str) -> Result<Invocation, Usage> {
+    parse(["syncfiles"].into_iter().chain(line.split_whitespace()).map(OsString::from))
+}
+
+fn sync(line: &str) -> SyncArgs {
+    match typed(line) {
+        Ok(Invocation::Sync(args)) => *args,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn serve(line: &str) -> ServeArgs {
+    match typed(line) {
+        Ok(Invocation::Serve(args)) => args,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn wrong(line: &str) -> String {
+    match typed(line) {
+        Err(error) => {
+            let text = error.to_string();
+            assert!(!text.contains('\n'), "{line}: {text}");
+            text
+        }
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn the_definition_holds_together() {
+    command().debug_assert();
+}
+
+#[test]
+fn what_an_rsync_user_types_runs() {
+    let args = sync("-avzP --delete user@host:folder1 ./folder2");
+    assert_eq!(args.pair.two, OsString::from("./folder2"));
+    assert!(args.options.decide.delete);
+    assert_eq!(args.options.show.verbose, 1);
+    assert_eq!(args.options.show.progress, Some(ProgressKind::Auto));
+    assert_eq!(args.options.connect.compress, Some(Compress::Always));
+    for habit in ["-a", "-rlptux", "-aPz", "-zvh", "--archive --partial --progress", "-Pzi", "-vvhn"] {
+        sync(&format!("{habit} a b"));
+    }
+}
+
+#[test]
+fn p_i_h_and_u_keep_the_meaning_rsync_gave_them() {
+    let args = sync("-piu -h a b");
+    assert!(args.options.show.itemize_changes);
+    assert_eq!(args.options.show.units(), Units::Decimal);
+    assert_eq!(sync("-hh a b").options.show.units(), Units::Binary);
+    assert_eq!(args.options.connect.port, None);
+}
+
+#[test]
+fn what_is_not_synchronised_is_refused_by_name() {
+    for (option, text) in [
+        ("-H", "-H (--hard-links)"),
+        ("-aA", "-A (--acls)"),
+        ("-avX", "-X (--xattrs)"),
+        ("-S", "-S (--sparse)"),
+        ("--owner", "-o (--owner)"),
+        ("-g", "-g (--group)"),
+        ("-D", "-D (--devices)"),
+    ] {
+        assert!(wrong(&format!("{option} a b")).starts_with(text), "{option}");
+    }
+}
+
+#[test]
+fn options_that_do_not_work_yet_say_so_instead_of_doing_nothing() {
+    for option in ["-e ssh", "--rsh=ssh --remote-path x", "--watch", "--bwlimit 1M", "--retries 3"] {
+        let text = wrong(&format!("{option} a b"));
+        assert!(text.contains("does not work in this version yet"), "{option}: {text}");
+    }
+}
+
+#[test]
+fn a_mistyped_option_is_answered_with_the_right_one_in_one_line() {
+    let text = wrong("--delte a b");
+    assert!(text.contains("--delte") && text.contains("(a similar argument exists: '--delete')"), "{text}");
+    assert!(wrong("--conflict older a b").contains("keep-both"));
+    assert!(wrong("a").contains("TARGET"));
+    assert!(wrong("a b c").contains("'c'"));
+}
+
+#[test]
+fn what_is_decided() {
+    let plan = "--conflict keep-both --max-delete 10% --new-root --keep-history 30d,10G -n";
+    let decide = sync(&format!("{plan} a b")).options.decide;
+    assert_eq!(decide.conflict, Some(Conflict::KeepBoth));
+    assert_eq!(decide.max_delete, Some(Limit::Percent(10)));
+    let room = Some(Limit::Count(10 << 30));
+    assert_eq!(decide.keep_history, Some(Keep { age: Duration::from_secs(30 * 86_400), room }));
+    assert!(decide.new_root && decide.dry_run && !decide.no_history);
+    assert!(wrong("--keep-history 30d --no-history a b").contains("cannot be used with"));
+    assert!(wrong("--max-delete some a b").contains("500 or 50%"));
+}
+
+#[test]
+fn pull_changes_system_two_only_and_push_system_one_only() {
+    for (line, one, two) in [("", true, true), ("--pull", false, true), ("--push", true, false)] {
+        let may = sync(&format!("{line} h:f b")).policy().may;
+        assert_eq!(
+            (may.one.write, may.one.delete, may.two.write, may.two.delete),
+            (one, one, two, two),
+            "{line}"
+        );
+    }
+    assert!(sync("--pull --mirror h:f b").policy().mirror);
+    assert!(wrong("--mirror h:f b").contains("--pull or --push"));
+    assert!(wrong("--pull --push h:f b").contains("cannot be used with"));
+    assert_eq!(sync("--conflict local h:f b").policy().conflict, ConflictPolicy::Two);
+}
+
+#[test]
+fn patterns_keep_the_order_in_which_they_were_typed() {
+    let args = sync("--exclude *.o --include keep.o a b --exclude-from list --exclude=x");
+    let expected = [
+        Filter::Exclude("*.o".into()),
+        Filter::Include("keep.o".into()),
+        Filter::ExcludeFrom("list".into()),
+        Filter::Exclude("x".into()),
+    ];
+    assert_eq!(args.filters, expected);
+}
+
+#[test]
+fn what_is_printed() {
+    let show = sync("--json --stats --progress=none a b").options.show;
+    assert!(show.json && show.stats && show.progress == Some(ProgressKind::None));
+    assert!(wrong("--progress=json a b").contains("needs --json"));
+    assert!(wrong("-qv a b").contains("cannot be used with"));
+    assert_eq!(sync("-P a b").options.show.progress, Some(ProgressKind::Auto));
+    assert_eq!(sync("a b").options.show.progress, None);
+}
+
+#[test]
+fn how_the_other_system_is_reached() {
+    let args = sync("--port 2022 --identity k --known-hosts kh --accept-new --timeout 30 -z h:f b");
+    let Root::Remote(remote) = &args.pair.one else { panic!("remote") };
+    assert_eq!(remote.port, Some(2022));
+    assert_eq!(args.options.connect.timeout, Some(Duration::from_secs(30)));
+    assert!(args.options.connect.accept_new);
+    let Root::Remote(url) = sync("--port 1 ssh://h:2/f b").pair.one else { panic!("remote") };
+    assert_eq!(url.port, Some(2), "an address is more exact than an option");
+    assert!(wrong("--port 0 h:f b").contains("--port"));
+}
+
+#[test]
+fn roots_are_checked_while_they_are_read() {
+    assert!(wrong("h:f g:f").contains("at most one"));
+    assert!(wrong("h:/srv b").contains("absolute path"));
+    assert!(wrong("b -v h:..").contains("`..`"));
+    assert!(sync("a h:f").pair.one.local().is_none());
+}
+
+#[test]
+fn a_folder_named_like_a_command_is_written_with_a_dot() {
+    assert!(matches!(typed("serve docs"), Ok(Invocation::Serve(_))));
+    assert_eq!(sync("./serve b").pair.one, Root::Local("./serve".into()));
+    assert!(wrong("-v serve docs").contains("./serve"));
+}
+
+#[test]
+fn a_server_exports_folders_under_names() {
+    let args =
+        serve("serve --listen 127.0.0.1:0 --read-only --no-delete --max-clients 3 /srv/docs photos=/mnt/p/");
+    let exports: Vec<_> = args.exports.iter().map(|e| format!("{}={}", e.name, e.dir.display())).collect();
+    assert_eq!(exports, ["docs=/srv/docs", "photos=/mnt/p/"]);
+    assert_eq!(args.address().to_string(), "127.0.0.1:0");
+    assert!(args.read_only && args.no_delete && args.max_clients == Some(3));
+    for (listen, address) in [("", "[::]:2222"), ("--listen 80", "[::]:80"), ("--listen ::1", "[::1]:2222")] {
+        assert_eq!(serve(&format!("serve {listen} x")).address().to_string(), address);
+    }
+    assert_eq!(serve("serve ./a=b").exports[0].dir, OsString::from("./a=b"));
+}
+
+#[test]
+fn exports_that_clash_or_have_no_name_are_refused() {
+    assert!(wrong("serve /a/x /b/x").contains("NAME=DIR"));
+    assert!(wrong("serve /").contains("NAME=DIR"));
+    assert!(wrong("serve ..").contains("NAME=DIR"));
+    assert!(wrong("serve a/b=").contains("NAME=DIR") || serve("serve a/b=").exports.len() == 1);
+    assert!(wrong("serve a=").contains("names no folder"));
+    assert!(wrong("serve .syncfiles").contains("reserved"));
+    assert!(wrong("serve").contains("NAME="));
+    assert!(wrong("serve --stdio --listen :1 x").contains("cannot be used with"));
+    assert!(wrong("serve --lisen :1 x").contains("--listen"));
+}
+
+#[test]
+fn history_is_looked_at_and_brought_back() {
+    let Ok(Invocation::History(history)) = typed("history ./docs a//b/") else { panic!("history") };
+    assert_eq!(history.path.map(|p| p.to_string()), Some("a/b".into()));
+    let Ok(Invocation::Restore(restore)) = typed("restore -n ./docs a b --run 7") else { panic!("restore") };
+    assert_eq!((restore.paths.len(), restore.run.as_deref(), restore.dry_run), (2, Some("7"), true));
+    assert!(matches!(typed("undo ./docs"), Ok(Invocation::Undo(undo)) if undo.run.is_none()));
+    assert!(wrong("restore ./docs ../x").contains("`..`"));
+    assert!(wrong("restore ./docs").contains("PATHS"));
+}
+
+#[test]
+fn the_small_commands() {
+    assert!(matches!(typed("demo"), Ok(Invocation::Demo)));
+    assert!(matches!(typed("man"), Ok(Invocation::Man)));
+    assert!(matches!(typed("completions bash"), Ok(Invocation::Completions(_))));
+    let Ok(Invocation::Verify(verify)) = typed("verify -c --exclude x --port 9 h:f b") else {
+        panic!("verify")
+    };
+    assert_eq!((verify.filters.len(), verify.options.compare.checksum), (1, true));
+    assert!(wrong("verify --delete h:f b").contains("--delete"));
+    assert!(wrong("serv docs x y").contains("'y'"));
+}
+
+#[test]
+fn help_and_version_are_no_errors_and_no_arguments_at_all_are() {
+    assert!(matches!(typed("--version"), Ok(Invocation::Print(text)) if text.starts_with("syncfiles ")));
+    let Ok(Invocation::Print(help)) = typed("--help") else { panic!("help") };
+    for section in
+        ["What is decided", "What is compared", "What is printed", "How the other system is reached"]
+    {
+        assert!(help.contains(section), "{section}");
+    }
+    assert!(help.lines().all(|line| line.chars().count() <= 120), "{help}");
+    assert!(matches!(typed("serve --help"), Ok(Invocation::Print(text)) if text.contains("--read-only")));
+    assert!(matches!(typed(""), Err(Usage::Help(text)) if text.contains("SOURCE TARGET")));
+}
