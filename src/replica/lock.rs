@@ -1,0 +1,70 @@
+//! One run at a time for a root of System 2.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags};
+use thiserror::Error;
+
+use super::root::Root;
+
+/// How often a waiting run looks again: the kernel has no lock that waits for a limited time.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Why a run may not begin.
+#[derive(Debug, Error)]
+pub enum LockError {
+    /// Another run holds the root.
+    #[error("cannot start: another sync of this root is running and did not end within {}s; wait for it, or raise --timeout", .0.as_secs())]
+    Busy(Duration),
+    /// The lock's file failed.
+    #[error("cannot lock the root with .syncfiles/lock: {0}; check the owner and permissions of .syncfiles")]
+    Io(#[from] io::Error),
+}
+
+/// Held while a run lasts. The kernel lets go of it when the process ends, however it ends.
+#[derive(Debug)]
+pub struct RunLock {
+    _file: File,
+}
+
+impl RunLock {
+    /// Takes the lock in the state folder `state`; waits for another run at most `timeout`.
+    pub fn take(state: &Root, timeout: Duration) -> Result<RunLock, LockError> {
+        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(state, c"lock", flags, Mode::RUSR | Mode::WUSR);
+        let file = File::from(file.map_err(io::Error::from)?);
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(RunLock { _file: file }),
+                Err(TryLockError::Error(error)) => return Err(error.into()),
+                Err(TryLockError::WouldBlock) if begun.elapsed() >= timeout => {
+                    return Err(LockError::Busy(timeout));
+                }
+                Err(TryLockError::WouldBlock) => thread::sleep(LOOK_AGAIN),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_run_waits_and_gives_up_and_gets_the_root_when_the_first_ends() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Root::open(temp.path()).unwrap();
+        let first = RunLock::take(&root, Duration::ZERO).unwrap();
+        assert!(matches!(RunLock::take(&root, Duration::ZERO), Err(LockError::Busy(_))));
+        let waiting = thread::scope(|scope| {
+            let second = scope.spawn(|| RunLock::take(&root, Duration::from_secs(60)).is_ok());
+            drop(first);
+            second.join().unwrap()
+        });
+        assert!(waiting);
+    }
+}

@@ -1,0 +1,365 @@
+//! A root's own state: `.syncfiles/`, and in it one SQLite database for identity, index, bases and history.
+//!
+//! **Durability.** The journal is a write-ahead log and `synchronous` is `NORMAL`: a commit is atomic at once, and
+//! durable once the log has reached the disk. Nothing waits for that, because the order of a sync provides it:
+//! whatever a later step relies on (the history's rows, System 1's run id) is committed before the `syncfs`
+//! that precedes the step, and the log is on the same file system. What power loss can take, the last base, is
+//! safe to lose: an older base or none decides the same or more carefully.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rustix::fs::RenameFlags;
+use thiserror::Error;
+
+use super::root::{Kind, Root, Stat, stat_at};
+use crate::core::shown::Shown;
+
+/// The layout of the database that this program writes; a database with a greater number is refused.
+pub const LAYOUT: i32 = 1;
+
+const DATABASE: &str = "state.db";
+/// What SQLite keeps beside a database.
+const COMPANIONS: [&str; 3] = ["", "-wal", "-shm"];
+/// How long a writer waits for another one: transactions are short, so this is never reached in health.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why a root's state cannot be used.
+#[derive(Debug, Error)]
+pub enum StateError {
+    /// The folder or a file in it refused.
+    #[error("cannot {act} the state of the root in {}: {source}; check its owner, permissions and free space", shown(.path))]
+    Folder {
+        /// What was done.
+        act: &'static str,
+        /// The state folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A newer syncfiles wrote it.
+    #[error("cannot use the state in {}: it has layout {found} and this syncfiles knows up to {LAYOUT}; update syncfiles", shown(.path))]
+    Newer {
+        /// The state folder.
+        path: PathBuf,
+        /// Its layout.
+        found: i32,
+    },
+    /// SQLite failed.
+    #[error("cannot {act} the state of the root: {source}; if this stays, move .syncfiles/state.db away")]
+    Database {
+        /// What was done.
+        act: &'static str,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// A row that this program cannot have written.
+    #[error(
+        "cannot read the {what} of the root: a row is damaged; the next sync without it is a first meeting"
+    )]
+    Damaged {
+        /// Which rows.
+        what: &'static str,
+    },
+}
+
+impl StateError {
+    /// Whether the root cannot be written, so that its state has to live elsewhere ([`State::open_at`]).
+    pub fn is_read_only(&self) -> bool {
+        use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        matches!(self, StateError::Folder { source, .. }
+            if matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem))
+    }
+}
+
+/// Names the act that failed in SQLite.
+pub(crate) fn database(act: &'static str) -> impl Fn(rusqlite::Error) -> StateError {
+    move |source| StateError::Database { act, source }
+}
+
+/// The open state of a root. One thread owns it; every session of a server opens its own.
+#[derive(Debug)]
+pub struct State {
+    folder: Root,
+    db: Connection,
+    notices: Vec<String>,
+}
+
+impl State {
+    /// Opens `ROOT/.syncfiles` to read and write, and makes it where it is absent.
+    pub fn open(root: &Root) -> Result<State, StateError> {
+        State::writable(root.make_state().map_err(folder("make", root.path()))?)
+    }
+
+    /// As [`open`](State::open), for a root that cannot be written: its state lives in the folder `path`,
+    /// whose parent exists.
+    pub fn open_at(path: &Path) -> Result<State, StateError> {
+        match rustix::fs::mkdir(path, rustix::fs::Mode::RWXU) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(errno) => return Err(folder("make", path)(errno.into())),
+        }
+        State::writable(Root::open(path).map_err(io::Error::other).map_err(folder("open", path))?)
+    }
+
+    /// Opens the state that is there, to read only, and creates nothing; `None` where there is none to read.
+    pub fn peek(root: &Root) -> Result<Option<State>, StateError> {
+        match root.state() {
+            Ok(folder) => State::readable(folder),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// As [`peek`](State::peek), for state that lives in the folder `path`.
+    pub fn peek_at(path: &Path) -> Result<Option<State>, StateError> {
+        Root::open(path).map_or(Ok(None), State::readable)
+    }
+
+    /// The state folder.
+    pub fn folder(&self) -> &Root {
+        &self.folder
+    }
+
+    /// The database, for the tables that others keep in it.
+    pub fn db(&self) -> &Connection {
+        &self.db
+    }
+
+    /// What the user should hear about: a damaged database that was moved aside. Each is told once.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// Begins a transaction that writes. It takes its place in the queue of writers at once, so that it never
+    /// fails half-way for having read before another one wrote.
+    pub(crate) fn write(&self, act: &'static str) -> Result<Transaction<'_>, StateError> {
+        Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate).map_err(database(act))
+    }
+
+    fn writable(state: Root) -> Result<State, StateError> {
+        let mut notices = Vec::new();
+        let db = match connect(&state) {
+            Err(StateError::Database { source, .. }) if is_damage(&source) => {
+                let name = move_aside(&state).map_err(folder("move aside", state.path()))?;
+                notices.push(format!(
+                    "the state database was damaged ({source}) and is kept as .syncfiles/{name}; \
+                     this sync is a first meeting"
+                ));
+                connect(&state)?
+            }
+            opened => opened?,
+        };
+        Ok(State { folder: state, db, notices })
+    }
+
+    fn readable(state: Root) -> Result<Option<State>, StateError> {
+        let Ok(found) = stat_at(&state, DATABASE) else { return Ok(None) };
+        if found.kind != Kind::File || found.size == 0 {
+            return Ok(None);
+        }
+        // A reader of a write-ahead log makes the log's files where they are absent. With no log, or an empty
+        // one, nobody is writing and "immutable" reads the file alone.
+        let logged = stat_at(&state, "state.db-wal").is_ok_and(|log| log.size > 0);
+        let options = if logged { "mode=ro" } else { "mode=ro&immutable=1" };
+        match open_by_name(&state, options, OpenFlags::SQLITE_OPEN_READ_ONLY) {
+            Ok(db) => match layout_of(&db, &state) {
+                Ok(LAYOUT) => Ok(Some(State { folder: state, db, notices: Vec::new() })),
+                Ok(_) => Ok(None),
+                Err(StateError::Database { .. }) => Ok(None),
+                Err(error) => Err(error),
+            },
+            Err(StateError::Database { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn connect(state: &Root) -> Result<Connection, StateError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let db = open_by_name(state, "mode=rwc", flags)?;
+    let act = "open";
+    db.busy_timeout(PATIENCE).map_err(database(act))?;
+    let found = layout_of(&db, state)?;
+    db.pragma_update(None, "journal_mode", "wal").map_err(database(act))?;
+    db.pragma_update(None, "synchronous", "normal").map_err(database(act))?;
+    if found == 0 {
+        create_tables(&db).map_err(database("make"))?;
+    }
+    Ok(db)
+}
+
+/// Two programs may meet at a new root: the second finds the tables made.
+fn create_tables(db: &Connection) -> rusqlite::Result<()> {
+    let making = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
+    for table in TABLES {
+        making.execute_batch(table)?;
+    }
+    making.pragma_update(None, "user_version", LAYOUT)?;
+    making.commit()
+}
+
+const TABLES: [&str; 3] = [super::identity::TABLE, super::pairs::TABLE, super::base_store::TABLE];
+
+fn layout_of(db: &Connection, state: &Root) -> Result<i32, StateError> {
+    let found: i32 =
+        db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(database("read"))?;
+    match found {
+        0..=LAYOUT => Ok(found),
+        _ => Err(StateError::Newer { path: state.path().into(), found }),
+    }
+}
+
+/// Opens the database by the name that the pinned folder has now.
+///
+/// SQLite knows names only, and resolves every link in one, `/proc/self/fd/N` too: a descriptor cannot be given.
+/// So the folder's present name is asked from the kernel; it holds no link, and `NOFOLLOW` makes SQLite
+/// refuse if it does by the time it is used (also where the database itself is a link, as a root from a foreign
+/// disk may bring one). Afterwards the name must still lead to the pinned folder, else somebody swapped it
+/// and the connection is dropped before anything was read or written.
+fn open_by_name(state: &Root, options: &str, flags: OpenFlags) -> Result<Connection, StateError> {
+    let refused = folder("open", state.path());
+    let link = format!("/proc/self/fd/{}", state.as_fd().as_raw_fd());
+    let name = rustix::fs::readlink(link, Vec::new()).map_err(|errno| refused(errno.into()))?;
+    let name = Path::new(OsStr::from_bytes(name.as_bytes()));
+    let uri = format!("file:{}?{options}", escaped(&name.join(DATABASE)));
+    let flags = flags
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(uri, flags).map_err(database("open"))?;
+    let is = |stat: Stat| (stat.device, stat.seen.inode);
+    let pinned = state.stat_self().map_err(&refused)?;
+    let named = stat_at(rustix::fs::CWD, name).map_err(&refused)?;
+    if is(named) != is(pinned) {
+        return Err(refused(io::Error::other("the folder was replaced at this moment")));
+    }
+    Ok(db)
+}
+
+/// A path as part of a URI: everything that could mean something there is a percent escape.
+fn escaped(path: &Path) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
+    let each = |byte: &u8| if plain(byte) { char::from(*byte).to_string() } else { format!("%{byte:02X}") };
+    path.as_os_str().as_bytes().iter().map(each).collect()
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    let link =
+        error.sqlite_error().is_some_and(|e| e.extended_code == rusqlite::ffi::SQLITE_CANTOPEN_SYMLINK);
+    link || matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+}
+
+/// Renames the database and its companions, so that nothing is lost that a person could still read.
+fn move_aside(state: &Root) -> io::Result<String> {
+    for number in 1..1000 {
+        let aside = format!("{DATABASE}.damaged-{number}");
+        if stat_at(state, aside.as_str()).is_ok() {
+            continue;
+        }
+        for end in COMPANIONS.iter().rev() {
+            let (from, to) = (format!("{DATABASE}{end}"), format!("{aside}{end}"));
+            match rustix::fs::renameat_with(state, from, state, to, RenameFlags::NOREPLACE) {
+                Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        return Ok(aside);
+    }
+    Err(io::Error::other("there are too many damaged databases already"))
+}
+
+fn folder(act: &'static str, path: &Path) -> impl Fn(io::Error) -> StateError {
+    let path = path.to_path_buf();
+    move |source| StateError::Folder { act, path: path.clone(), source }
+}
+
+fn shown(path: &Path) -> String {
+    Shown(path.as_os_str().as_bytes()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::fs;
+
+    fn listing(folder: &Path) -> BTreeSet<String> {
+        fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    fn root() -> (tempfile::TempDir, Root) {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Root::open(temp.path()).unwrap();
+        (temp, root)
+    }
+
+    #[test]
+    fn looking_at_a_root_creates_nothing_in_it() {
+        let (temp, root) = root();
+        assert!(State::peek(&root).unwrap().is_none());
+        assert_eq!(listing(temp.path()), BTreeSet::new());
+        drop(State::open(&root).unwrap());
+        let before = listing(&temp.path().join(".syncfiles"));
+        let state = State::peek(&root).unwrap().unwrap();
+        state.db().query_row("SELECT count(*) FROM base", (), |row| row.get::<_, i64>(0)).unwrap();
+        assert!(state.db().execute("DELETE FROM base", ()).is_err());
+        assert_eq!(listing(&temp.path().join(".syncfiles")), before);
+    }
+
+    #[test]
+    fn looking_while_a_sync_writes_sees_what_it_has_committed() {
+        let (_temp, root) = root();
+        let writer = State::open(&root).unwrap();
+        writer.db().execute("INSERT INTO pairs (peer, run) VALUES (x'01', x'02')", ()).unwrap();
+        let reader = State::peek(&root).unwrap().unwrap();
+        let seen: i64 = reader.db().query_row("SELECT count(*) FROM pairs", (), |row| row.get(0)).unwrap();
+        assert_eq!(seen, 1);
+    }
+
+    #[test]
+    fn a_damaged_database_is_kept_aside_and_a_fresh_one_begun() {
+        let (temp, root) = root();
+        let folder = temp.path().join(".syncfiles");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("state.db"), [b'?'; 9000]).unwrap();
+        assert!(State::peek(&root).unwrap().is_none());
+        let notices = State::open(&root).unwrap().take_notices();
+        assert!(notices[0].contains("state.db.damaged-1"), "{notices:?}");
+        assert_eq!(fs::read(folder.join("state.db.damaged-1")).unwrap(), [b'?'; 9000]);
+        assert!(State::open(&root).unwrap().take_notices().is_empty());
+    }
+
+    #[test]
+    fn a_database_that_is_a_link_is_never_followed() {
+        let (temp, root) = root();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let target = elsewhere.path().join("target");
+        fs::create_dir(temp.path().join(".syncfiles")).unwrap();
+        std::os::unix::fs::symlink(&target, temp.path().join(".syncfiles/state.db")).unwrap();
+        assert!(State::open(&root).unwrap().take_notices()[0].contains("damaged-1"));
+        assert!(!target.exists());
+    }
+
+    #[test]
+    fn a_newer_layout_is_refused_and_left_as_it_is() {
+        let (_temp, root) = root();
+        State::open(&root).unwrap().db().pragma_update(None, "user_version", LAYOUT + 1).unwrap();
+        assert!(matches!(State::open(&root), Err(StateError::Newer { found, .. }) if found == LAYOUT + 1));
+        assert!(matches!(State::peek(&root), Err(StateError::Newer { .. })));
+    }
+
+    #[test]
+    fn a_name_full_of_what_means_something_in_a_uri_is_only_a_name() {
+        let temp = tempfile::tempdir().unwrap();
+        let odd = temp.path().join("a?mode=memory&#%41 b");
+        fs::create_dir(&odd).unwrap();
+        drop(State::open(&Root::open(&odd).unwrap()).unwrap());
+        assert!(odd.join(".syncfiles/state.db").exists());
+        assert!(State::open_at(&temp.path().join("outside")).is_ok());
+    }
+}
