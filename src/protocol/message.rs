@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::core::age::{Timestamp, age_at};
 use crate::core::digest::Digest;
 use crate::core::path::{Name, RelPath};
-use crate::core::policy::{ConflictPolicy, May};
+use crate::core::policy::{ConflictPolicy, May, Policy};
+use crate::core::side::Sides;
 use crate::core::snapshot::Node;
 use crate::core::version::{Bits, Content, Standing, Version};
 
@@ -37,7 +38,7 @@ pub struct Hello {
     /// What System 2 wants.
     pub wish: Wish,
     /// System 2's exclude rules, gitignore lines; they hold on both sides.
-    pub rules: Vec<Vec<Vec<u8>>>,
+    pub rules: Vec<String>,
     /// For what newer builds add: names and values; a name that is not known is ignored.
     pub extensions: Vec<(String, Vec<u8>)>,
 }
@@ -67,6 +68,21 @@ pub struct Wish {
     pub keep_days: Option<u32>,
 }
 
+impl Wish {
+    /// The policy that both sides reconcile by: what the user asked for, within what System 1 allows.
+    pub fn policy(&self, allowed: May, uncertainty: i64) -> Policy {
+        let one = May { write: self.write_one && allowed.write, delete: self.write_one && allowed.delete };
+        let two = May { write: self.write_two, delete: self.write_two };
+        Policy {
+            delete: self.delete,
+            conflict: self.conflict,
+            may: Sides { one, two },
+            mirror: self.mirror,
+            uncertainty,
+        }
+    }
+}
+
 /// System 1's answer to [`Hello`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Welcome {
@@ -76,8 +92,8 @@ pub struct Welcome {
     pub root: Option<Id>,
     /// The run ids that System 1 accepts for this pair of roots: the last, and one before it; empty at a first meeting.
     pub runs: Vec<Id>,
-    /// System 1's exclude rules.
-    pub rules: Vec<Vec<Vec<u8>>>,
+    /// System 1's exclude rules, which hold on both sides too.
+    pub rules: Vec<String>,
     /// What System 1 lets this client change.
     pub may: May,
     /// As [`Hello::extensions`].
@@ -114,6 +130,8 @@ pub enum Message {
     Rows(Vec<Row>),
     /// Two: all rows are sent; the digest of the plan it made, and its guard's objection, if any.
     Compared {
+        /// The name of this run.
+        run: Id,
         /// Of the plan.
         plan: Digest,
         /// Entries on System 2, for System 1's guard.
@@ -133,10 +151,7 @@ pub enum Message {
     /// One: all needs are named.
     NeedsEnd,
     /// Two: every transfer has ended; put in place what arrived.
-    Commit {
-        /// The name of this run.
-        run: Id,
-    },
+    Commit,
     /// One: how its acts went: for each item with an act on its side that failed.
     Failed(Vec<(u32, Failure)>),
     /// One: hashes of content that became known during the run, by item.

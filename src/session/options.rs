@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::core::guard::MaxDelete;
 use crate::core::policy::ConflictPolicy;
 use crate::protocol::message::Wish;
+use crate::replica::filter::Rules;
 
 /// Which way changes may go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -35,12 +37,12 @@ pub struct Options {
     pub mirror: bool,
     /// Accept a root that is not the one known at its place.
     pub new_root: bool,
-    /// `--max-delete`, as written.
-    pub max_delete: String,
+    /// How many deletions are too many.
+    pub max_delete: MaxDelete,
     /// How long displaced versions are kept, in days; `None`: not at all.
     pub keep_days: Option<u32>,
-    /// Exclude rules of the command line, gitignore lines.
-    pub rules: Vec<Vec<u8>>,
+    /// Exclude rules of the command line.
+    pub rules: Rules,
     /// Where what must live outside the roots is kept (`$XDG_STATE_HOME/syncfiles`).
     pub state_home: PathBuf,
     /// How long to wait for another run of the same root, and for an answer.
@@ -48,6 +50,24 @@ pub struct Options {
 }
 
 impl Options {
+    /// What a user gets without options.
+    pub fn new(state_home: PathBuf) -> Options {
+        Options {
+            dry: false,
+            checksum: false,
+            delete: false,
+            conflict: ConflictPolicy::default(),
+            way: Way::default(),
+            mirror: false,
+            new_root: false,
+            max_delete: MaxDelete::default(),
+            keep_days: Some(30),
+            rules: Rules::default(),
+            state_home,
+            timeout: Duration::from_secs(60),
+        }
+    }
+
     /// As System 1 is told.
     pub(crate) fn wish(&self) -> Wish {
         Wish {
@@ -59,7 +79,7 @@ impl Options {
             write_two: self.way != Way::Push,
             mirror: self.mirror,
             new_root: self.new_root,
-            max_delete: self.max_delete.clone(),
+            max_delete: self.max_delete.to_string(),
             keep_days: self.keep_days,
         }
     }

@@ -1,5 +1,6 @@
 //! What a user sees, told as stories over the real protocol: put, sync, check.
 
+use syncfiles::core::guard::MaxDelete;
 use syncfiles::core::policy::ConflictPolicy;
 use syncfiles::session::{SessionError, Way};
 
@@ -252,7 +253,7 @@ fn a_mirror_becomes_equal_and_its_extras_go_to_history() {
     pair.one.write("a", "the original", 5000);
     pair.two.write("a", "a younger edit", 10).write("extra", "x", 10);
     let mirror = pair.try_sync(|options| {
-        (options.way, options.mirror, options.max_delete) = (Way::Pull, true, "100%".into());
+        (options.way, options.mirror, options.max_delete) = (Way::Pull, true, MaxDelete::Percent(100));
     });
     mirror.unwrap();
     pair.assert_same();
@@ -291,7 +292,7 @@ fn an_emptied_side_stops_the_run_and_says_how_to_go_on() {
     assert_eq!(stopped.exit_code(), 27, "{stopped}");
     assert!(stopped.to_string().contains("--max-delete 100%"), "{stopped}");
     assert_eq!(pair.one.tree().len(), 2);
-    let all = pair.try_sync(|options| (options.delete, options.max_delete) = (true, "100%".into()));
+    let all = pair.try_sync(|options| (options.delete, options.max_delete) = (true, MaxDelete::Percent(100)));
     all.unwrap();
     assert_eq!(pair.one.tree().len(), 0);
 }
@@ -309,7 +310,7 @@ fn more_deletions_than_allowed_stop_the_run() {
     let stopped = pair.try_sync(|options| options.delete = true).map(|_| ()).unwrap_err();
     assert_eq!(stopped.exit_code(), 25, "{stopped}");
     assert_eq!(pair.one.tree().len(), 10);
-    pair.try_sync(|options| (options.delete, options.max_delete) = (true, "6".into())).unwrap();
+    pair.try_sync(|options| (options.delete, options.max_delete) = (true, MaxDelete::Count(6))).unwrap();
     assert_eq!(pair.one.tree().len(), 4);
 }
 

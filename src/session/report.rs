@@ -1,0 +1,82 @@
+//! What a run tells while and after it carries out a plan.
+
+use std::sync::Arc;
+
+use super::perform::Results;
+use super::progress::{Event, Outcome, Problem, ProblemKind, Progress, Totals};
+use super::work::Work;
+use crate::core::plan::{Act, Item, Why};
+use crate::core::side::{Side, Sides};
+use crate::core::version::Content;
+use crate::protocol::message::Failure;
+
+/// Tells what the plan will do, before anything is done. In a dry run this is all that is told.
+pub(crate) fn preview(work: &Work, travels: &Sides<Vec<usize>>, dry: bool, outcome: &mut Outcome, progress: &dyn Progress) {
+    outcome.totals = totals(work, travels);
+    outcome.conflicts = work.plan.conflicts(false);
+    outcome.skipped = work.plan.conflicts(true);
+    progress.event(&Event::Planned(outcome.totals));
+    for item in &work.plan.items {
+        outcome.suppressed += u64::from(item.suppressed.one) + u64::from(item.suppressed.two);
+        if matches!(item.why, Why::Conflict(_) | Why::Tie(_) | Why::Clash(_)) {
+            progress.event(&Event::Conflict { path: item.path.clone(), why: item.why });
+        }
+        if dry && acts(item) {
+            progress.event(&Event::Done(Arc::new(item.clone())));
+        }
+    }
+}
+
+fn totals(work: &Work, travels: &Sides<Vec<usize>>) -> Totals {
+    let size = |side: Side| {
+        let sizes = travels.of(side).iter().filter_map(|&at| match work.plan.items[at].act.of(side) {
+            Act::Put { version, .. } => Some(version.content.size()),
+            _ => None,
+        });
+        sizes.sum()
+    };
+    Totals {
+        send_files: travels.one.len() as u64,
+        send_bytes: size(Side::One),
+        receive_files: travels.two.len() as u64,
+        receive_bytes: size(Side::Two),
+    }
+}
+
+/// Tells what became of every item, and counts it.
+pub(crate) fn account(work: &Work, results: &Sides<&Results>, outcome: &mut Outcome, progress: &dyn Progress) {
+    for (at, item) in work.plan.items.iter().enumerate() {
+        let mut ok = true;
+        for side in [Side::One, Side::Two] {
+            if let Some(failure) = results.of(side).failed.get(&at) {
+                ok = false;
+                let problem = problem(side, item, failure);
+                progress.event(&Event::Problem(problem.clone()));
+                outcome.problems.push(problem);
+            }
+        }
+        if ok && acts(item) {
+            outcome.changed = true;
+            progress.event(&Event::Done(Arc::new(item.clone())));
+        }
+    }
+    outcome.moved = results.one.moved + results.two.moved;
+    outcome.deleted = (results.one.deleted, results.two.deleted);
+}
+
+fn acts(item: &Item) -> bool {
+    item.act != Sides::default()
+}
+
+fn problem(side: Side, item: &Item, failure: &Failure) -> Problem {
+    let (kind, text) = match failure {
+        Failure::Changed(text) => (ProblemKind::Changed, text),
+        Failure::Failed(text) => (ProblemKind::Failed, text),
+    };
+    Problem { side, path: item.path.clone(), text: text.clone(), kind }
+}
+
+/// Whether an item's act on a side puts a file.
+pub(crate) fn puts_file(item: &Item, side: Side) -> bool {
+    matches!(item.act.of(side), Act::Put { version, .. } if matches!(version.content, Content::File { .. }))
+}
