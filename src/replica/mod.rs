@@ -1,3 +1,5 @@
 //! The only room that touches synchronised files.
 
+pub mod filter;
+pub mod hash;
 pub mod root;
