@@ -1,9 +1,19 @@
 //! The only room that touches synchronised files.
 
 pub mod base_store;
+pub mod commit;
+pub mod expected;
+pub(crate) mod fault;
+pub mod filter;
+pub mod hash;
 pub mod identity;
+pub mod incoming;
+pub mod index;
 pub mod lock;
 pub mod pairs;
 pub mod places;
+pub(crate) mod rename;
 pub mod root;
+pub mod source;
+pub mod stage;
 pub mod state;
