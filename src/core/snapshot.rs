@@ -23,6 +23,8 @@ pub enum Unknown {
     Special,
     /// A folder on another file system.
     Foreign,
+    /// It changed or vanished while it was looked at; the next scan may conclude something.
+    Changed,
     /// A filter excludes it, on this side or on the other.
     Excluded,
     /// The name is reserved, or the path is longer or deeper than can be carried.

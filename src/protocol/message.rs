@@ -294,6 +294,8 @@ pub enum Failure {
     Changed(String),
     /// It could not be done.
     Failed(String),
+    /// A folder that should go holds something that may not be touched, and stays.
+    Held,
 }
 
 /// Why a session ends, for the user: an exit code and one line. The receiver escapes the text before showing it.

@@ -1,0 +1,287 @@
+//! Step 6 of the exchange: one side puts in place what arrived, and does the rest of its half.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::blocking;
+use super::error::SessionError;
+use super::local::unusable;
+use super::work::Work;
+use crate::core::base::{BaseContent, BaseEntry};
+use crate::core::digest::Digest;
+use crate::core::moves::Move;
+use crate::core::path::RelPath;
+use crate::core::plan::{Act, Item, Settles};
+use crate::core::side::{Side, Sides};
+use crate::core::snapshot::{File, Link, Node};
+use crate::core::version::{Content, Version};
+use crate::protocol::message::Failure;
+use crate::replica::commit::CommitError;
+use crate::replica::expected::{Entry, Expected};
+use crate::replica::history::{Cause, Journal};
+use crate::replica::identity::Id;
+use crate::replica::index;
+use crate::replica::perform::{Done, Replica, Step};
+use crate::replica::prune::Limits;
+use crate::replica::root::Stat;
+use crate::replica::stage::{Stage, Staged};
+
+/// How one side's half of a plan went.
+#[derive(Debug, Default)]
+pub(crate) struct Results {
+    /// Items whose act on this side was not done.
+    pub(crate) failed: BTreeMap<usize, Failure>,
+    /// Content whose hash became known.
+    pub(crate) learned: HashMap<usize, Digest>,
+    /// Moves and local copies that saved a transfer.
+    pub(crate) moved: u64,
+    /// Paths removed, moves not counted.
+    pub(crate) deleted: u64,
+    /// What the index is to learn; only of the own side.
+    pub(crate) index: Vec<index::Change>,
+}
+
+/// Does everything that this side's half asks for. When it returns, what was done is durable.
+pub(crate) async fn perform(work: Arc<Work>, run: Id, keep_days: Option<u32>) -> Result<Results, SessionError> {
+    blocking(move || Performance::new(&work).carry_out(run, keep_days)).await
+}
+
+/// What a step settles.
+#[derive(Clone, Copy)]
+enum Settled {
+    /// This item.
+    Item(usize),
+    /// A move of this index in the arrangement; every item at and below its two ends.
+    Move(usize),
+}
+
+struct Performance<'a> {
+    work: &'a Work,
+    steps: Vec<(Settled, Step)>,
+    copied: u64,
+    results: Results,
+}
+
+impl<'a> Performance<'a> {
+    fn new(work: &'a Work) -> Performance<'a> {
+        Performance { work, steps: Vec::new(), copied: 0, results: Results::default() }
+    }
+
+    fn carry_out(mut self, run: Id, keep_days: Option<u32>) -> Result<Results, SessionError> {
+        let (staged, failed) = self.work.take_received();
+        self.results.failed = failed;
+        let Some(stage) = self.work.stage() else { return Ok(self.results) };
+        self.plan_steps(stage, staged);
+        if !self.steps.is_empty() {
+            let state = self.work.local.state();
+            let state = state.as_ref().ok_or_else(|| SessionError::Root("the root has no state".into()))?;
+            let mut journal = Journal::open(state, run, super::clock::now()).map_err(unusable)?;
+            let replica = Replica {
+                root: &self.work.local.root,
+                stage,
+                journal: &mut journal,
+                keep: keep_days.map(Limits::days),
+                now: super::clock::now(),
+            };
+            let (settled, steps): (Vec<Settled>, Vec<Step>) = std::mem::take(&mut self.steps).into_iter().unzip();
+            let results = crate::replica::perform::perform(replica, &steps).map_err(unusable)?;
+            journal.close().map_err(unusable)?;
+            for ((settled, step), (_, result)) in settled.into_iter().zip(&steps).zip(results) {
+                self.settle(settled, step, result);
+            }
+        }
+        Ok(self.results)
+    }
+
+    /// What is to be done, one step an act; the replica knows the order.
+    fn plan_steps(&mut self, stage: &Stage, mut staged: HashMap<usize, Staged>) {
+        let arrangement = self.work.arrangement();
+        for (at, Move { from, to }) in arrangement.folder_moves.iter().chain(&arrangement.moves).enumerate() {
+            match self.entry(from) {
+                Some(expected) => {
+                    let step = Step::Move { from: from.clone(), to: to.clone(), expected };
+                    self.steps.push((Settled::Move(at), step));
+                }
+                None => self.fail_move(at, &Failure::Changed("it is not there any more".into())),
+            }
+        }
+        let copies: HashMap<usize, &RelPath> = arrangement.copies.iter().map(|copy| (copy.item, &copy.from)).collect();
+        for (at, item) in self.work.plan.items.iter().enumerate() {
+            if self.results.failed.contains_key(&at) {
+                continue;
+            }
+            let here = match (copies.get(&at), staged.remove(&at)) {
+                (Some(from), _) => self.copy(stage, item, from).map(Some),
+                (None, staged) => Ok(staged),
+            };
+            match here.and_then(|here| self.step(stage, at, item, here)) {
+                Ok(step) => self.steps.extend(step.map(|step| (Settled::Item(at), step))),
+                Err(failure) => {
+                    self.results.failed.insert(at, failure);
+                }
+            }
+        }
+    }
+
+    fn step(
+        &mut self,
+        stage: &Stage,
+        at: usize,
+        item: &Item,
+        here: Option<Staged>,
+    ) -> Result<Option<Step>, Failure> {
+        let path = item.path.clone();
+        let expected = || self.expected(&path).ok_or_else(|| Failure::Changed("it can no longer be read".into()));
+        let entry = || self.entry(&path).ok_or_else(|| Failure::Changed("it is not there any more".into()));
+        let arrangement = self.work.arrangement();
+        Ok(match item.act.of(self.work.side) {
+            Act::Nothing => None,
+            Act::SetBits(bits) => Some(Step::SetBits { expected: entry()?, bits: *bits, path }),
+            Act::Remove if arrangement.paired.contains(&at) => None,
+            Act::Remove => Some(Step::Remove { expected: entry()?, cause: self.work.cause(item), path }),
+            Act::Put { .. } if arrangement.placed.contains(&at) => None,
+            Act::Put { version, .. } => match &version.content {
+                Content::Folder => {
+                    Some(Step::MakeFolder { expected: expected()?, bits: version.bits, path })
+                }
+                Content::Link { target } => {
+                    let staged = stage.link(&path, target, version.modified).map_err(|e| super::work::failure(&e))?;
+                    Some(Step::Put { staged, expected: expected()?, path })
+                }
+                Content::File { .. } => {
+                    let staged = here.ok_or_else(|| Failure::Failed("its content did not arrive".into()))?;
+                    Some(Step::Put { staged, expected: expected()?, path })
+                }
+            },
+        })
+    }
+
+    /// Stages content that this side has under another name.
+    fn copy(&mut self, stage: &Stage, item: &Item, from: &RelPath) -> Result<Staged, Failure> {
+        let gone = || Failure::Changed("what it is a copy of is not there any more".into());
+        let entry = self.entry(from).ok_or_else(gone)?;
+        let promise = super::work::promise(item, self.work.side).ok_or_else(gone)?;
+        let staged = stage.copy(&self.work.local.root, from, &entry, &promise).map_err(|e| super::work::failure(&e))?;
+        self.copied += 1;
+        Ok(staged)
+    }
+
+    fn node(&self, path: &RelPath) -> Option<&'a Node> {
+        self.work.scanned.snapshot.find(path)
+    }
+
+    fn entry(&self, path: &RelPath) -> Option<Entry> {
+        Entry::of(self.node(path)?, self.work.scanned.started)
+    }
+
+    fn expected(&self, path: &RelPath) -> Option<Expected> {
+        Expected::of(self.node(path), self.work.scanned.started)
+    }
+
+    fn settle(&mut self, settled: Settled, step: &Step, result: Result<Done, CommitError>) {
+        match (settled, result) {
+            (Settled::Move(_), Ok(_)) => self.results.moved += 1,
+            (Settled::Move(at), Err(error)) => self.fail_move(at, &failure(&error)),
+            (Settled::Item(at), Ok(done)) => self.done(at, step, done),
+            (Settled::Item(at), Err(error)) => {
+                self.results.failed.insert(at, failure(&error));
+            }
+        }
+    }
+
+    fn done(&mut self, at: usize, step: &Step, done: Done) {
+        let item = &self.work.plan.items[at];
+        match step {
+            Step::Remove { .. } => self.results.deleted += 1,
+            Step::Put { staged, .. } => {
+                self.results.learned.extend(staged.sha256.map(|digest| (at, digest)));
+                if let (Act::Put { version, .. }, Some(stat)) = (item.act.of(self.work.side), done.stat) {
+                    let node = placed(version, &stat, staged.sha256, self.work.edited(version));
+                    let entry = index::Entry::of(&node, self.work.scanned.started);
+                    self.results.index.extend(entry.map(|entry| index::Change::Put(item.path.clone(), entry)));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A move that was not done leaves every item at and below both its ends as it was.
+    fn fail_move(&mut self, at: usize, failure: &Failure) {
+        let arrangement = self.work.arrangement();
+        let Some(Move { from, to }) = arrangement.folder_moves.iter().chain(&arrangement.moves).nth(at) else { return };
+        for (at, item) in self.work.plan.items.iter().enumerate() {
+            let moved = arrangement.placed.contains(&at) && item.path.is_within(to)
+                || arrangement.paired.contains(&at) && item.path.is_within(from);
+            if moved {
+                self.results.failed.insert(at, failure.clone());
+            }
+        }
+    }
+}
+
+/// What now stands where a version was put.
+fn placed(version: &Version, stat: &Stat, sha256: Option<Digest>, edited: crate::core::age::Timestamp) -> Node {
+    match &version.content {
+        Content::Link { target } => {
+            Node::Link(Link { target: target.clone(), modified: stat.modified, edited, seen: stat.seen })
+        }
+        _ => Node::File(File {
+            size: stat.size,
+            sha256,
+            bits: stat.bits,
+            modified: stat.modified,
+            edited,
+            seen: stat.seen,
+        }),
+    }
+}
+
+fn failure(error: &CommitError) -> Failure {
+    match error {
+        CommitError::Changed | CommitError::ChangedTwice => Failure::Changed(error.to_string()),
+        CommitError::HeldByMembers => Failure::Held,
+        _ => Failure::Failed(error.to_string()),
+    }
+}
+
+impl Work {
+    /// Why a removal is done on this side, for its history.
+    fn cause(&self, _: &Item) -> Cause {
+        if self.is_mirror() { Cause::Mirrored } else { Cause::Deleted }
+    }
+
+    /// The base's rows that change, now that both sides have done what they could.
+    pub(crate) fn base_rows(&self, results: &Sides<&Results>) -> Vec<(RelPath, Option<BaseEntry>)> {
+        let rows = self.plan.items.iter().enumerate().filter_map(|(at, item)| {
+            let failures = [Side::One, Side::Two].map(|side| results.of(side).failed.get(&at));
+            let learned = [Side::One, Side::Two].into_iter().find_map(|side| results.of(side).learned.get(&at));
+            row(item, failures, learned.copied()).map(|row| (item.path.clone(), row))
+        });
+        rows.collect()
+    }
+}
+
+/// The base's row for an item: none if it stays as it was.
+fn row(item: &Item, failures: [Option<&Failure>; 2], learned: Option<Digest>) -> Option<Option<BaseEntry>> {
+    let held = failures.into_iter().flatten().any(|failure| matches!(failure, Failure::Held));
+    let failed = failures.into_iter().flatten().any(|failure| !matches!(failure, Failure::Held));
+    match &item.settles {
+        Settles::Keep => None,
+        _ if failed => None,
+        Settles::Absent if held => {
+            let bits = [&item.saw.one, &item.saw.two].into_iter().find_map(|saw| saw.version()).map(|v| v.bits);
+            Some(Some(BaseEntry { content: BaseContent::Folder { gone: true }, bits: bits.unwrap_or_default() }))
+        }
+        Settles::Absent => Some(None),
+        Settles::Gone { bits } => {
+            Some(Some(BaseEntry { content: BaseContent::Folder { gone: true }, bits: *bits }))
+        }
+        Settles::Version { content, bits } => {
+            let content = match content {
+                Content::File { size, sha256 } => Content::File { size: *size, sha256: sha256.or(learned) },
+                other => other.clone(),
+            };
+            BaseEntry::of(&content, *bits).map(Some)
+        }
+    }
+}

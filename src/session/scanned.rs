@@ -1,0 +1,146 @@
+//! What a scan of one side's root brought, and the hashes made since.
+
+use std::sync::Arc;
+
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::error::SessionError;
+use super::local::{Local, unusable};
+use super::progress::{Event, Progress};
+use crate::core::age::Timestamp;
+use crate::core::digest::Digest;
+use crate::core::path::RelPath;
+use crate::core::snapshot::{Node, Snapshot, Unknown};
+use crate::protocol::message::Unhashed;
+use crate::replica::filter::{Filter, Rules};
+use crate::replica::hash::{HashError, Wanted, hash_all};
+use crate::replica::index::{self, Change, Entry};
+use crate::replica::scan::{ScanOptions, scan};
+
+/// Threads that scan or hash at once.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).min(8)
+}
+
+/// A snapshot, what it was taken with, and what the index is to learn from it.
+pub(crate) struct Scanned {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) filter: Arc<Filter>,
+    /// When the scan began, on this system's clock.
+    pub(crate) started: Timestamp,
+    /// Paths that could not be scanned, and why.
+    pub(crate) problems: Vec<(RelPath, String)>,
+    /// What the user should hear about.
+    pub(crate) notices: Vec<String>,
+    /// Index rows to write.
+    pub(crate) changes: Vec<Change>,
+}
+
+/// A scan that goes on while the caller does something else.
+pub(crate) struct Scanning(JoinHandle<Result<Scanned, SessionError>>);
+
+impl Scanning {
+    /// Its result.
+    pub(crate) async fn done(self) -> Result<Scanned, SessionError> {
+        self.0.await.map_err(|_| SessionError::Root("the scan of the root failed".into()))?
+    }
+}
+
+impl Local {
+    /// The exclude rules of this side: those at its root, then the command line's, which win.
+    pub(crate) fn rules(&self, options: &Rules) -> Result<(Rules, Vec<String>), SessionError> {
+        let (rules, notices) = Rules::of_root(&self.root).map_err(unusable)?;
+        Ok((rules.then(options.clone()).map_err(unusable)?, notices))
+    }
+
+    /// Begins to scan, hiding what any side's rules exclude. `distrust`: the index's hashes are not used.
+    pub(crate) fn scan(self: &Arc<Self>, rules: Vec<Rules>, distrust: bool, progress: Arc<dyn Progress>) -> Scanning {
+        let local = self.clone();
+        Scanning(spawn_blocking(move || local.scan_now(&rules, distrust, &*progress)))
+    }
+
+    fn scan_now(&self, rules: &[Rules], distrust: bool, progress: &dyn Progress) -> Result<Scanned, SessionError> {
+        let (filter, mut notices) = Filter::new(rules).map_err(unusable)?;
+        let started = super::clock::now();
+        let index = match self.state() {
+            Some(state) => index::load(state.db()).map_err(unusable)?,
+            None => index::Index::default(),
+        };
+        let options = ScanOptions { threads: threads(), distrust, started };
+        let told = |entries| progress.event(&Event::Scanned { entries });
+        let result = scan(&self.root, &filter, index, &options, &told).map_err(unusable)?;
+        notices.extend(result.notices);
+        let mut snapshot = result.snapshot;
+        snapshot.digest_all();
+        let filter = Arc::new(filter);
+        Ok(Scanned { snapshot, filter, started, problems: result.problems, notices, changes: result.changes })
+    }
+
+    /// The SHA-256 of files of the snapshot, in their order; what is known is not made again. A file that cannot be
+    /// hashed becomes an unknown: nothing may be concluded about it.
+    pub(crate) async fn hash(
+        &self,
+        scanned: &mut Scanned,
+        paths: &[RelPath],
+    ) -> Result<Vec<Result<Digest, Unhashed>>, SessionError> {
+        let wanted: Vec<Wanted> = paths.iter().filter_map(|path| wanted(&scanned.snapshot, path)).collect();
+        if !wanted.is_empty() {
+            let root = self.root.clone();
+            let made = spawn_blocking(move || hash_all(&root, &wanted, threads())).await;
+            for (path, result) in made.map_err(|_| SessionError::Root("hashing failed".into()))? {
+                scanned.learn(&path, result);
+            }
+            scanned.snapshot.digest_all();
+        }
+        Ok(paths.iter().map(|path| scanned.hash_of(path)).collect())
+    }
+
+    /// Writes what the index is to learn.
+    pub(crate) async fn store_index(self: &Arc<Self>, changes: Vec<Change>) -> Result<(), SessionError> {
+        let local = self.clone();
+        super::blocking(move || match local.state() {
+            Some(state) if !local.is_look() => state.store_index(&changes).map_err(unusable),
+            _ => Ok(()),
+        })
+        .await
+    }
+}
+
+impl Scanned {
+    fn learn(&mut self, path: &RelPath, result: Result<Digest, HashError>) {
+        let Some(node) = self.snapshot.find_mut(path) else { return };
+        match (result, node) {
+            (Ok(digest), Node::File(file)) => {
+                file.sha256 = Some(digest);
+                let entry = Entry::of(&Node::File(file.clone()), self.started);
+                self.changes.extend(entry.map(|entry| Change::Put(path.clone(), entry)));
+            }
+            (Err(error), node) => {
+                *node = Node::Unknown(match error {
+                    HashError::Unreadable(_) => Unknown::Unreadable,
+                    HashError::Changed | HashError::Vanished => Unknown::Changed,
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn hash_of(&self, path: &RelPath) -> Result<Digest, Unhashed> {
+        match self.snapshot.find(path) {
+            Some(Node::File(file)) if file.size == 0 => Ok(Digest::of(b"")),
+            Some(Node::File(file)) => file.sha256.ok_or(Unhashed::Unreadable),
+            Some(Node::Unknown(Unknown::Unreadable)) => Err(Unhashed::Unreadable),
+            _ => Err(Unhashed::Changed),
+        }
+    }
+}
+
+/// A file of the snapshot whose hash is not known yet.
+fn wanted(snapshot: &Snapshot, path: &RelPath) -> Option<Wanted> {
+    match snapshot.find(path)? {
+        Node::File(file) if file.sha256.is_none() && file.size > 0 => {
+            Some(Wanted { path: path.clone(), file: file.clone() })
+        }
+        _ => None,
+    }
+}
