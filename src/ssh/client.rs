@@ -19,7 +19,7 @@ use super::frame::{LINK, preface};
 use super::lane::Lane;
 use super::link::{CutOnDrop, Link};
 use super::port::{Port, write_link};
-use super::socket::{Line, Socket, Stream};
+use super::socket::{Socket, Stream};
 
 /// A future that a trait object can return.
 pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -105,8 +105,7 @@ impl Dialer {
 
     /// Makes an SSH connection within the deadline, which stands still while a person is asked.
     pub(super) async fn set_up(&self, login: Login) -> Result<Trunk, ConnectError> {
-        let line = Arc::new(Line::default());
-        let link = Link::new(&self.config.flow, line);
+        let link = Link::new(&self.config.flow);
         let verdict = Arc::new(Verdict { accepted: self.host_key.get().cloned(), ..Verdict::default() });
         let abandoned = CutOnDrop::new(&link);
         let made = {
@@ -137,7 +136,7 @@ impl Dialer {
         login: Login,
     ) -> Result<Arc<client::Handle<Visitor>>, ConnectError> {
         let stream = self.dial.dial().await.map_err(|error| ConnectError::Dial(error.to_string()))?;
-        let socket = Socket::new(stream, link.line.clone(), link.read_ahead());
+        let socket = Socket::new(stream, link.line.clone());
         let visitor = Visitor {
             link: link.clone(),
             check: self.config.host_check.clone(),
@@ -147,6 +146,7 @@ impl Dialer {
         let connected = client::connect_stream(Arc::new(self.settings()), socket, visitor).await;
         let mut handle = connected.map_err(|stop| verdict.explain(&stop))?;
         log_in(&mut handle, &self.config.user, login).await?;
+        link.trust();
         let handle = Arc::new(handle);
         self.greet(link, handle.clone()).await?;
         Ok(handle)

@@ -203,8 +203,7 @@ impl Connection {
 
     /// How many SSH connections carry the sync at the moment.
     pub fn links(&self) -> usize {
-        let route = locked(&self.inner().route);
-        route.trunks.len() + route.draining.len()
+        self.inner().links()
     }
 }
 
@@ -231,6 +230,11 @@ impl Inner {
         if let Some(cause) = self.failure.get() {
             link.fail(cause.clone());
         }
+    }
+
+    pub(super) fn links(&self) -> usize {
+        let route = locked(&self.route);
+        route.trunks.len() + route.draining.len()
     }
 
     pub(super) fn newest(&self) -> Result<Arc<Link>, CarrierError> {

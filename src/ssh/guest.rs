@@ -176,6 +176,7 @@ impl Guest {
                     return Err(BAD);
                 };
                 self.slots.insert(id.number(), Slot::Link);
+                self.link.trust();
                 self.link_data(rest)?;
                 let _ = ready.send((principal, Port::Server(session.handle(), id)));
                 Ok(())

@@ -204,17 +204,17 @@ impl Lane {
         self.link.note_consumed(self, bytes, so_far);
     }
 
-    /// Takes what is to be acknowledged.
-    pub(super) fn take_consumed(&self) -> u32 {
+    /// Takes what was consumed since the last time: all of it, and how much of that is to be acknowledged.
+    pub(super) fn take_consumed(&self) -> (u32, u32) {
         self.listed.store(false, Ordering::SeqCst);
         let bytes = self.consumed.swap(0, Ordering::SeqCst);
         let mut inbox = locked(&self.inbox);
         if inbox.released {
-            return 0;
+            return (bytes, 0);
         }
         inbox.held = inbox.held.saturating_sub(bytes);
         self.link.let_go(bytes);
-        bytes
+        (bytes, bytes)
     }
 
     /// The client closes the channel: what it still holds no longer counts.

@@ -20,6 +20,9 @@ use super::socket::Line;
 /// Bytes of control messages that one end may have under way: their own credit, apart from that of files.
 pub(super) const MESSAGE_WINDOW: u32 = 4 << 20;
 
+/// What is read ahead from a peer that has not logged in, bytes.
+const STRANGER_AHEAD: usize = 256 * 1024;
+
 /// What arrives on the link channel for the sync.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Mail {
@@ -96,9 +99,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Link {
-    pub(super) fn new(flow: &Flow, line: Arc<Line>) -> Arc<Self> {
+    pub(super) fn new(flow: &Flow) -> Arc<Self> {
         let link = Self {
-            line,
+            line: Line::new(STRANGER_AHEAD),
             windows: flow.windows(),
             peer: OnceLock::new(),
             credit: Semaphore::new(0),
@@ -305,9 +308,10 @@ impl Link {
         self.windows
     }
 
-    /// How much the socket reads ahead at most, bytes: more than all that the peer may have under way, with its packaging.
-    pub(super) fn read_ahead(&self) -> usize {
-        2 * (self.windows.all as usize + MESSAGE_WINDOW as usize)
+    /// The peer has logged in: from now on the socket reads ahead more than all that the peer may have under way, with its
+    /// packaging. Less would let both ends wait for each other.
+    pub(super) fn trust(&self) {
+        self.line.read_ahead(2 * (self.windows.all as usize + MESSAGE_WINDOW as usize));
     }
 
     /// Acknowledges once a quarter of a window is consumed, the connection's or a channel's. However many channels there are,
@@ -379,12 +383,14 @@ impl Link {
             }
             listed.split_off(from)
         };
-        let list: Vec<_> = lanes
-            .iter()
-            .map(|lane| (lane.id, lane.take_consumed()))
-            .filter(|&(_, bytes)| bytes > 0)
-            .collect();
-        let total: u32 = list.iter().map(|&(_, bytes)| bytes).sum();
+        let (mut list, mut total) = (Vec::with_capacity(lanes.len()), 0u32);
+        for lane in lanes {
+            let (consumed, owed) = lane.take_consumed();
+            total = total.saturating_add(consumed);
+            if owed > 0 {
+                list.push((lane.id, owed));
+            }
+        }
         let _ = self
             .consumed
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| Some(now.saturating_sub(total)));

@@ -19,6 +19,11 @@ use super::connection::Inner;
 use super::error::{CarrierError, ConnectError};
 use super::frame::Frame;
 
+/// The client makes no successor while this many SSH connections still carry the sync.
+const CLIENT_LINKS: usize = 3;
+/// The server ends a client that has this many: each brings windows of its own.
+const SERVER_LINKS: usize = 8;
+
 /// The server's list of keys that may come in once, as the next SSH connection of a sync.
 #[derive(Default)]
 pub(super) struct Successors(Mutex<HashMap<Vec<u8>, Weak<Inner>>>);
@@ -30,6 +35,9 @@ impl Successors {
         let key = PublicKey::from_bytes(key).map_err(|_| BAD)?;
         if key.algorithm() != Algorithm::Ed25519 {
             return Err(BAD);
+        }
+        if sync.links() >= SERVER_LINKS {
+            return Err(CarrierError::Protocol("too many SSH connections for one sync"));
         }
         let bytes = key.to_bytes().map_err(|_| BAD)?;
         let mut expected = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -57,7 +65,7 @@ impl Inner {
         let (sent, received) = link.line.traffic();
         let due = link.opened.load(Ordering::Relaxed) >= self.recycle_at.load(Ordering::Relaxed)
             || sent + received >= dialer.flow().recycle_bytes;
-        if due && !self.recycling.swap(true, Ordering::SeqCst) {
+        if due && self.links() < CLIENT_LINKS && !self.recycling.swap(true, Ordering::SeqCst) {
             tokio::spawn(recycle(Arc::downgrade(self), dialer));
         }
     }

@@ -17,7 +17,7 @@ use super::guest::{Authorize, Door, Guest, Peer, Principal};
 use super::link::{CutOnDrop, Link};
 use super::port::{Port, write_link};
 use super::recycle::Successors;
-use super::socket::{Line, Socket, Stream};
+use super::socket::{Socket, Stream};
 
 /// What a server needs to know.
 #[derive(Clone)]
@@ -97,7 +97,7 @@ impl Host {
         H: Fn(Connection, Peer) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
-        let link = Link::new(&self.config.flow, Arc::new(Line::default()));
+        let link = Link::new(&self.config.flow);
         let _cut = CutOnDrop::new(&link);
         let Some((session, principal, port)) = self.admit(stream, door, address, &link).await else { return };
         match principal {
@@ -130,7 +130,7 @@ impl Host {
         let flow = &self.config.flow;
         let caps = (flow.channels, flow.channels_ever);
         let guest = Guest::new(door, address, link.clone(), self.successors.clone(), caps, ready);
-        let socket = Socket::new(stream, link.line.clone(), link.read_ahead());
+        let socket = Socket::new(stream, link.line.clone());
         let login = async {
             let session = server::run_stream(self.settings.clone(), socket, guest).await.ok()?;
             let (principal, port) = greeted.await.ok()?;

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -27,11 +27,27 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for T {}
 pub(super) struct Line {
     sent: AtomicU64,
     received: AtomicU64,
+    /// The most that is read ahead, bytes.
+    ahead: AtomicUsize,
     cut: AtomicBool,
     waiting: Mutex<Option<Waker>>,
 }
 
 impl Line {
+    /// `ahead`: the most that is read ahead, bytes. Once channels are open it must exceed all that the peer may have under way.
+    pub(super) fn new(ahead: usize) -> Arc<Self> {
+        Arc::new(Self { ahead: AtomicUsize::new(ahead), ..Self::default() })
+    }
+
+    /// Allows reading more ahead: for a peer that has logged in.
+    pub(super) fn read_ahead(&self, ahead: usize) {
+        self.ahead.fetch_max(ahead, Ordering::Relaxed);
+    }
+
+    fn has_room(&self, ahead: usize) -> bool {
+        ahead < self.ahead.load(Ordering::Relaxed)
+    }
+
     /// Bytes of the wire so far: sent, received.
     pub(super) fn traffic(&self) -> (u64, u64) {
         (self.sent.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed))
@@ -66,21 +82,19 @@ pub(super) struct Socket<S> {
     stream: S,
     line: Arc<Line>,
     ahead: BytesMut,
-    /// More read ahead than this and the stream has to wait: above everything that credits let under way.
-    cap: usize,
     ended: bool,
     out: BytesMut,
 }
 
 impl<S: Stream> Socket<S> {
-    /// `cap`: the most that is read ahead, bytes; it must exceed all that the peer may have under way.
-    pub(super) fn new(stream: S, line: Arc<Line>, cap: usize) -> Self {
-        Self { stream, line, ahead: BytesMut::new(), cap, ended: false, out: BytesMut::new() }
+    /// Wraps a stream.
+    pub(super) fn new(stream: S, line: Arc<Line>) -> Self {
+        Self { stream, line, ahead: BytesMut::new(), ended: false, out: BytesMut::new() }
     }
 
     /// Reads ahead once. Ready: something (or the end) arrived, or there is no room.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.ended || self.ahead.len() >= self.cap {
+        if self.ended || !self.line.has_room(self.ahead.len()) {
             return Poll::Ready(Ok(()));
         }
         let start = self.ahead.len();
@@ -107,7 +121,7 @@ impl<S: Stream> Socket<S> {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     self.line.check(cx)?;
-                    while !self.ended && self.ahead.len() < self.cap {
+                    while !self.ended && self.line.has_room(self.ahead.len()) {
                         ready!(self.poll_fill(cx))?;
                     }
                     return Poll::Pending;
