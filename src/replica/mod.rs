@@ -2,4 +2,5 @@
 
 pub mod filter;
 pub mod hash;
+pub mod index;
 pub mod root;
