@@ -202,7 +202,8 @@ fn create_tables(db: &Connection) -> rusqlite::Result<()> {
     making.commit()
 }
 
-const TABLES: [&str; 3] = [super::identity::TABLE, super::pairs::TABLE, super::base_store::TABLE];
+const TABLES: [&str; 4] =
+    [super::identity::TABLE, super::pairs::TABLE, super::base_store::TABLE, super::history::TABLE];
 
 fn layout_of(db: &Connection, state: &Root) -> Result<i32, StateError> {
     let found: i32 =

@@ -1,0 +1,327 @@
+//! Where received content waits, whole and checked, for its place: `.syncfiles/stage/<run>/`.
+//!
+//! **What is recorded.** A staged name says all that a later clean-up has to know, so nothing is written anywhere
+//! else: `s`, `l`, `d` and a number are a file, a link and a folder of this run; `r` and the hash of a promise is a
+//! file worth resuming; a file's name ends in the size it was promised. A live path never waits here, so whatever
+//! does not match its own name was put here by somebody else: it is left and reported.
+//!
+//! A run holds a lock on its folder. A folder whose lock is free belongs to a run that was killed: the next one
+//! adopts its partial transfers and clears the rest.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
+use rustix::io::Errno;
+use thiserror::Error;
+
+use super::fault;
+use super::identity::Id;
+use super::rename::{At, to_absent};
+use super::root::{Kind, Root, Stat};
+use crate::core::age::Timestamp;
+use crate::core::digest::Digest;
+use crate::core::path::{Name, RelPath};
+use crate::core::version::Bits;
+
+/// Files from this size on are worth resuming.
+pub const RESUMABLE: u64 = 1 << 20;
+/// Partial transfers that nobody went on with for this long are cleared: seven days, in nanoseconds.
+const FORGOTTEN: i64 = 7 * 86_400 * 1_000_000_000;
+
+/// Why something could not be staged. The path keeps what it had.
+#[derive(Debug, Error)]
+pub enum StageError {
+    /// The file system refused.
+    #[error("cannot {act} {path}: {source}; check the free space and the permissions of .syncfiles")]
+    Io {
+        /// What was done.
+        act: &'static str,
+        /// For which path.
+        path: RelPath,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// More or fewer bytes came than were promised.
+    #[error(
+        "cannot stage {path}: {got} bytes came and {promised} were promised; the file changed while it was sent"
+    )]
+    WrongSize {
+        /// For which path.
+        path: RelPath,
+        /// What was promised.
+        promised: u64,
+        /// What came.
+        got: u64,
+    },
+    /// The bytes do not have the SHA-256 that was promised, or sent along at the end.
+    #[error(
+        "cannot stage {path}: its SHA-256 is not the one that was promised; the file changed while it was sent"
+    )]
+    WrongContent {
+        /// For which path.
+        path: RelPath,
+    },
+    /// The source of a local copy is not what the plan saw.
+    #[error("cannot copy {path}: it changed during the run and was left; the next run settles it")]
+    Changed {
+        /// The source.
+        path: RelPath,
+    },
+}
+
+/// What is known of a file before its first byte.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Promise {
+    /// Where it will stand.
+    pub path: RelPath,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Its modification time.
+    pub modified: Timestamp,
+    /// Its final permission bits.
+    pub bits: Bits,
+    /// Its SHA-256, where it is known; then it must match.
+    pub sha256: Option<Digest>,
+}
+
+/// Something whole, waiting for its place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Staged {
+    /// Its name in the staging folder.
+    pub(crate) name: String,
+    /// What the file system says of it.
+    pub stat: Stat,
+    /// SHA-256 of a file.
+    pub sha256: Option<Digest>,
+}
+
+/// The staging folder of one run. Shared by all transfers of the run.
+#[derive(Debug)]
+pub struct Stage {
+    all: Root,
+    folder: Root,
+    name: Name,
+    next: AtomicU64,
+}
+
+impl Stage {
+    /// Makes the staging folder of `run` in the state folder `state`, and settles what killed runs left.
+    ///
+    /// Returns what was found there and is nobody's: it was not touched and should be reported.
+    pub fn open(state: &Root, run: Id, now: Timestamp) -> io::Result<(Stage, Vec<String>)> {
+        let all = state.make_beneath(&name_of(b"stage")?)?;
+        let name = name_of(run.to_string().as_bytes())?;
+        let folder = loop {
+            let folder = all.make_beneath(&name)?;
+            rustix::fs::flock(&folder, FlockOperation::LockExclusive)?;
+            // Between making and locking, another run may have taken the folder for a dead one's.
+            let standing = At { folder: all.as_fd(), name: name.as_bytes() }.stat()?;
+            if standing
+                .is_some_and(|stat| folder.stat_self().is_ok_and(|own| own.seen.inode == stat.seen.inode))
+            {
+                break folder;
+            }
+        };
+        let stage = Stage { all, folder, name, next: AtomicU64::new(0) };
+        let left = stage.settle_dead_runs(now)?;
+        Ok((stage, left))
+    }
+
+    /// Ends the run: clears what did not find a place, but keeps partial transfers for the next run.
+    pub fn close(self) -> io::Result<()> {
+        for name in names_in(&self.folder)? {
+            if !name.starts_with(b"r") {
+                clear(&self.folder, &name)?;
+            }
+        }
+        remove_if_empty(&self.all, self.name.as_bytes())
+    }
+
+    /// Stages a small file at once. For a promised SHA-256 its content is checked.
+    pub fn whole(&self, promise: &Promise, bytes: &[u8]) -> Result<Staged, StageError> {
+        let mut incoming = self.begin(promise, self.fresh_name(promise))?;
+        incoming.write(bytes)?;
+        incoming.finish(None)
+    }
+
+    /// Stages a symbolic link.
+    pub fn link(&self, path: &RelPath, target: &[u8], modified: Timestamp) -> Result<Staged, StageError> {
+        let name = format!("l{:x}", self.number());
+        let make = || {
+            fault::step()?;
+            rustix::fs::symlinkat(target, &self.folder, name.as_str())?;
+            set_link_time(self.at(&name), modified)?;
+            self.at(&name).stat()?.ok_or(io::Error::from(Errno::NOENT))
+        };
+        let stat = make().map_err(failed("stage the link", path))?;
+        Ok(Staged { name, stat, sha256: None })
+    }
+
+    /// Stages an empty folder.
+    pub fn folder(&self, path: &RelPath, bits: Bits) -> Result<Staged, StageError> {
+        let name = format!("d{:x}", self.number());
+        let make = || {
+            fault::step()?;
+            rustix::fs::mkdirat(&self.folder, name.as_str(), Mode::RWXU)?;
+            let made = self.folder.beneath(&name_of(name.as_bytes())?)?;
+            if bits != Bits::of_mode(0o700) {
+                rustix::fs::fchmod(&made, Mode::from_raw_mode(bits.mode()))?;
+            }
+            made.stat_self()
+        };
+        let stat = make().map_err(failed("make the folder", path))?;
+        Ok(Staged { name, stat, sha256: None })
+    }
+
+    /// Removes something staged that will not get a place.
+    pub fn discard(&self, staged: Staged) -> io::Result<()> {
+        clear(&self.folder, staged.name.as_bytes()).map(|_| ())
+    }
+
+    /// Where `name` waits.
+    pub(crate) fn at<'a>(&'a self, name: &'a str) -> At<'a> {
+        At { folder: self.folder.as_fd(), name: name.as_bytes() }
+    }
+
+    pub(crate) fn fresh_name(&self, promise: &Promise) -> String {
+        format!("s{:x}-{:x}", self.number(), promise.size)
+    }
+
+    fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn settle_dead_runs(&self, now: Timestamp) -> io::Result<Vec<String>> {
+        let mut left = Vec::new();
+        for name in names_in(&self.all)? {
+            if name == self.name.as_bytes() {
+                continue;
+            }
+            let Some(dead) = Id::parse(&name).and_then(|_| self.all.beneath(&name_of(&name).ok()?).ok())
+            else {
+                left.push(shown(&[&name]));
+                continue;
+            };
+            if rustix::fs::flock(&dead, FlockOperation::NonBlockingLockExclusive).is_err() {
+                continue;
+            }
+            for member in names_in(&dead)? {
+                if !self.adopt(&dead, &member, now)? && !clear(&dead, &member)? {
+                    left.push(shown(&[&name, &member]));
+                }
+            }
+            remove_if_empty(&self.all, &name)?;
+        }
+        Ok(left)
+    }
+
+    /// Takes over a partial transfer of a dead run, if it is one.
+    fn adopt(&self, dead: &Root, name: &[u8], now: Timestamp) -> io::Result<bool> {
+        let from = At { folder: dead.as_fd(), name };
+        let Some(stat) = from.stat()? else { return Ok(true) };
+        let forgotten = now.0.saturating_sub(stat.seen.changed.0) > FORGOTTEN;
+        if !name.starts_with(b"r") || !is_recorded(name, &stat) || forgotten {
+            return Ok(false);
+        }
+        match to_absent(from, At { folder: self.folder.as_fd(), name }) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            moved => moved.map(|()| true),
+        }
+    }
+}
+
+impl AsFd for Stage {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.folder.as_fd()
+    }
+}
+
+/// Sets the modification time of the link itself.
+pub(crate) fn set_link_time(at: At<'_>, modified: Timestamp) -> io::Result<()> {
+    Ok(rustix::fs::utimensat(at.folder, at.name, &times(modified), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// A modification time for a system call; the access time stays.
+pub(crate) fn times(modified: Timestamp) -> Timestamps {
+    let (tv_sec, nanoseconds) = modified.parts();
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec, tv_nsec: nanoseconds.into() },
+    }
+}
+
+pub(crate) fn failed<'a>(act: &'static str, path: &'a RelPath) -> impl Fn(io::Error) -> StageError + 'a {
+    move |source| StageError::Io { act, path: path.clone(), source }
+}
+
+/// Whether an entry is what its name says that a run staged.
+fn is_recorded(name: &[u8], stat: &Stat) -> bool {
+    let hex = |digits: &[u8]| {
+        std::str::from_utf8(digits).ok().and_then(|digits| u128::from_str_radix(digits, 16).ok())
+    };
+    let Some((&kind, rest)) = name.split_first() else { return false };
+    let mut parts = rest.splitn(2, |&byte| byte == b'-');
+    let number = parts.next().and_then(hex);
+    let size = parts.next().map(hex);
+    match (kind, number, size) {
+        (b's' | b'r', Some(_), Some(Some(size))) => {
+            stat.kind == Kind::File && stat.links == 1 && u128::from(stat.size) <= size
+        }
+        (b'l', Some(_), None) => stat.kind == Kind::Link,
+        (b'd', Some(_), None) => stat.kind == Kind::Folder,
+        _ => false,
+    }
+}
+
+/// Removes what a run staged and nobody changed. False for anything else: it is left.
+fn clear(folder: &Root, name: &[u8]) -> io::Result<bool> {
+    let at = At { folder: folder.as_fd(), name };
+    let Some(stat) = at.stat()? else { return Ok(true) };
+    if !is_recorded(name, &stat) {
+        return Ok(false);
+    }
+    match if stat.kind == Kind::Folder { at.rmdir() } else { at.unlink() } {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
+        removed => removed.map(|()| true),
+    }
+}
+
+fn remove_if_empty(parent: &Root, name: &[u8]) -> io::Result<()> {
+    use io::ErrorKind::{DirectoryNotEmpty, NotFound};
+    match (At { folder: parent.as_fd(), name }).rmdir() {
+        Err(error) if matches!(error.kind(), DirectoryNotEmpty | NotFound) => Ok(()),
+        removed => removed,
+    }
+}
+
+/// The names in a folder.
+pub(crate) fn names_in(folder: &Root) -> io::Result<Vec<Vec<u8>>> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(folder)? {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// A component for the door, from a name that this program or a listing gave.
+pub(crate) fn name_of(bytes: &[u8]) -> io::Result<Name> {
+    Name::parse(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+}
+
+fn shown(parts: &[&[u8]]) -> String {
+    let parts = parts.iter().map(|part| format!("/{}", crate::core::shown::Shown(part)));
+    format!(".syncfiles/stage{}", parts.collect::<String>())
+}
+
+/// Opens the file `name` for writing; `fresh` makes it, and fails where it exists.
+pub(crate) fn open_staged(stage: &Stage, name: &str, fresh: bool) -> io::Result<std::fs::File> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let flags = if fresh { flags | OFlags::CREATE | OFlags::EXCL } else { flags };
+    fault::step()?;
+    Ok(rustix::fs::openat(stage, name, flags, Mode::RUSR | Mode::WUSR)?.into())
+}
