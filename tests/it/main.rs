@@ -1,1 +1,5 @@
 //! The integration tests: one binary, one module a topic.
+
+mod reconcile;
+#[allow(unreachable_pub)]
+mod support;
