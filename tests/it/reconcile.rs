@@ -15,7 +15,7 @@ use crate::support::random::{Case, case};
 use crate::support::trees::{Tree, base, now, perform, seen, settle, snapshot, text};
 
 /// `SYNCFILES_CASES=1000000 cargo test --release --test it reconcile` runs a million.
-fn config() -> ProptestConfig {
+pub(crate) fn config() -> ProptestConfig {
     let cases = std::env::var("SYNCFILES_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000);
     ProptestConfig {
         cases,
