@@ -1,5 +1,8 @@
 //! The integration tests: one binary, one module a topic.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod decisions;
 mod moves;
 mod reconcile;
 #[allow(unreachable_pub)]
