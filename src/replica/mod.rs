@@ -3,7 +3,6 @@
 pub mod base_store;
 pub mod commit;
 pub mod expected;
-pub(crate) mod fault;
 mod fault;
 pub mod filter;
 pub mod hash;
@@ -14,7 +13,6 @@ pub mod index;
 pub mod lock;
 pub mod pairs;
 pub mod places;
-pub(crate) mod rename;
 mod rename;
 pub mod root;
 pub mod source;

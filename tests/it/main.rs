@@ -2,5 +2,9 @@
 
 mod architecture;
 mod carrier;
+mod decisions;
 mod house;
 mod keys;
+mod moves;
+mod reconcile;
+mod support;

@@ -1,3 +1,6 @@
 //! What several topics share.
 
+pub mod model;
 pub mod pair;
+pub mod random;
+pub mod trees;

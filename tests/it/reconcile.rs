@@ -1,0 +1,245 @@
+//! Properties of the decision, over random trees: it converges, it agrees with the model, it is idempotent,
+//! symmetric, blind to what is settled, and asks for every hash it needs.
+
+use proptest::prelude::*;
+use syncfiles::core::merge::{Fork, merge, merge_differing};
+use syncfiles::core::plan::{Act, Item, Plan, Settles, Why};
+use syncfiles::core::policy::{ConflictPolicy, Policy};
+use syncfiles::core::question::undecided;
+use syncfiles::core::reconcile::reconcile;
+use syncfiles::core::side::{Side, Sides};
+use syncfiles::core::version::{Content, Standing};
+
+use crate::support::model;
+use crate::support::random::{Case, case};
+use crate::support::trees::{Tree, base, now, perform, seen, settle, snapshot, text};
+
+/// `SYNCFILES_CASES=1000000 cargo test --release --test it reconcile` runs a million.
+pub(crate) fn config() -> ProptestConfig {
+    let cases = std::env::var("SYNCFILES_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000);
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 200_000,
+        ..ProptestConfig::default()
+    }
+}
+
+fn fork(case: &Case) -> Fork {
+    merge(&base(&case.base), &snapshot(&case.trees.one), &snapshot(&case.trees.two), now())
+}
+
+fn plan(case: &Case) -> Plan {
+    reconcile(&fork(case), &case.policy)
+}
+
+fn carry_out(case: &Case, plan: &Plan) -> Sides<Tree> {
+    let Sides { one, two } = &case.trees;
+    Sides { one: perform(plan, Side::One, one, two), two: perform(plan, Side::Two, two, one) }
+}
+
+fn swapped(fork: &Fork) -> Fork {
+    Fork {
+        base: fork.base.clone(),
+        one: fork.two.clone(),
+        two: fork.one.clone(),
+        members: fork.members.iter().map(|(name, member)| (name.clone(), swapped(member))).collect(),
+    }
+}
+
+fn swapped_item(item: Item) -> Item {
+    let other = |side: Option<Side>| side.map(Side::other);
+    let why = match item.why {
+        Why::Conflict(side) => Why::Conflict(other(side)),
+        Why::Clash(side) => Why::Clash(other(side)),
+        Why::Tie(side) => Why::Tie(side.other()),
+        why => why,
+    };
+    let Item { path, saw, act, suppressed, settles, .. } = item;
+    Item { path, saw: saw.swapped(), act: act.swapped(), suppressed: suppressed.swapped(), why, settles }
+}
+
+fn swapped_policy(policy: &Policy) -> Policy {
+    let conflict = match policy.conflict {
+        ConflictPolicy::One => ConflictPolicy::Two,
+        ConflictPolicy::Two => ConflictPolicy::One,
+        conflict => conflict,
+    };
+    Policy { conflict, may: policy.may.swapped(), ..*policy }
+}
+
+/// Forgets the hash of every non-empty file.
+fn forget(content: &mut Content) {
+    if let Content::File { size: 1.., sha256 } = content {
+        *sha256 = None;
+    }
+}
+
+fn forget_fork(fork: &mut Fork) {
+    for standing in [&mut fork.one, &mut fork.two] {
+        if let Standing::Holds(version) = standing {
+            forget(&mut version.content);
+        }
+    }
+    fork.members.iter_mut().for_each(|(_, member)| forget_fork(member));
+}
+
+fn forget_plan(plan: &mut Plan) {
+    for item in &mut plan.items {
+        for act in [&mut item.act.one, &mut item.act.two] {
+            if let Act::Put { version, .. } = act {
+                forget(&mut version.content);
+            }
+        }
+        for standing in [&mut item.saw.one, &mut item.saw.two] {
+            if let Standing::Holds(version) = standing {
+                forget(&mut version.content);
+            }
+        }
+        if let Settles::Version { content, .. } = &mut item.settles {
+            forget(content);
+        }
+    }
+}
+
+/// Without unknown paths, and without folders that are gone.
+fn know_everything(case: &mut Case) {
+    for tree in [&mut case.base, &mut case.trees.one, &mut case.trees.two] {
+        tree.retain(|_, entry| entry.visible());
+    }
+}
+
+fn without_agreed(plan: Plan) -> Vec<Item> {
+    plan.items.into_iter().filter(|item| item.why != Why::Agreed).collect()
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn the_plan_does_what_the_model_says_and_planning_again_does_nothing(case in case()) {
+        let plan = plan(&case);
+        prop_assert!(plan.items.is_sorted_by(|a, b| a.path < b.path));
+        let after = carry_out(&case, &plan);
+        let settled = settle(&plan, &base(&case.base), &after);
+        let model = model::outcome(&case);
+        prop_assert_eq!(seen(&after.one), seen(&model.trees.one), "System 1: {:#?}", plan);
+        prop_assert_eq!(seen(&after.two), seen(&model.trees.two), "System 2: {:#?}", plan);
+        let rows: Vec<_> = base(&model.base).rows().to_vec();
+        let rows = rows.into_iter().map(|(p, mut row)| { row.bits = settled.at(&p).map_or(row.bits, |r| r.bits); (p, row) });
+        prop_assert_eq!(settled.rows().to_vec(), rows.collect::<Vec<_>>(), "base: {:#?}", plan);
+        let again = merge(&settled, &snapshot(&after.one), &snapshot(&after.two), now());
+        let again = reconcile(&again, &case.policy);
+        prop_assert!(again.is_idle(), "again: {:#?} after {:#?}", again, plan);
+    }
+
+    #[test]
+    fn what_both_may_change_converges(mut case in case()) {
+        if case.policy.conflict == ConflictPolicy::Skip {
+            case.policy.conflict = ConflictPolicy::Newer;
+        }
+        know_everything(&mut case);
+        case.policy.may = Policy::default().may;
+        let plan = plan(&case);
+        let after = carry_out(&case, &plan);
+        prop_assert_eq!(seen(&after.one), seen(&after.two), "{:#?}", plan);
+    }
+
+    #[test]
+    fn a_mirrored_target_becomes_equal(mut case in case(), to_one: bool) {
+        know_everything(&mut case);
+        case.policy.may = Policy::default().may;
+        let source = if to_one { Side::Two } else { Side::One };
+        case.policy.may.of_mut(source).write = false;
+        case.policy.may.of_mut(source).delete = false;
+        case.policy.mirror = true;
+        let after = carry_out(&case, &plan(&case));
+        prop_assert_eq!(after.of(source), case.trees.of(source));
+        prop_assert_eq!(seen(&after.one), seen(&after.two));
+    }
+
+    #[test]
+    fn exchanging_the_sides_exchanges_the_plan(case in case()) {
+        let fork = fork(&case);
+        let there = reconcile(&swapped(&fork), &swapped_policy(&case.policy));
+        let here: Vec<_> = reconcile(&fork, &case.policy).items.into_iter().map(swapped_item).collect();
+        prop_assert_eq!(here, there.items);
+    }
+
+    #[test]
+    fn an_empty_base_never_deletes(mut case in case()) {
+        case.base.clear();
+        case.policy.mirror = false;
+        let plan = plan(&case);
+        for (at, item) in plan.items.iter().enumerate() {
+            for side in [Side::One, Side::Two] {
+                let replaced = plan.items[..at].iter().any(|above| {
+                    item.path.is_within(&above.path) && matches!(above.act.of(side), Act::Put { .. })
+                });
+                prop_assert!(*item.act.of(side) != Act::Remove || replaced, "{:?}", item);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_settled_may_be_left_out(case in case()) {
+        let mut pruned = fork(&case);
+        pruned.prune();
+        let whole = plan(&case);
+        prop_assert_eq!(&reconcile(&pruned, &case.policy), &whole);
+        let (one, two) = (snapshot(&case.trees.one), snapshot(&case.trees.two));
+        let differing = reconcile(&merge_differing(&base(&case.base), &one, &two, now()), &case.policy);
+        prop_assert_eq!(without_agreed(differing), without_agreed(whole));
+    }
+
+    #[test]
+    fn every_hash_that_decides_is_asked_for_at_once(case in case()) {
+        let known = fork(&case);
+        let mut asked = known.clone();
+        forget_fork(&mut asked);
+        let questions = undecided(&asked, &case.policy);
+        for side in [Side::One, Side::Two] {
+            for path in questions.of(side) {
+                let mut all = known.clone();
+                let answer = all.find_mut(path).unwrap().at(side).clone();
+                let fork = asked.find_mut(path).unwrap();
+                *if side == Side::One { &mut fork.one } else { &mut fork.two } = answer;
+            }
+        }
+        prop_assert_eq!(undecided(&asked, &case.policy), Sides::default());
+        let (mut plan, mut full) = (reconcile(&asked, &case.policy), reconcile(&known, &case.policy));
+        forget_plan(&mut plan);
+        forget_plan(&mut full);
+        if !case.policy.delete || case.policy.mirrored().is_some() {
+            // What comes back in any case is not hashed to say why.
+            for item in plan.items.iter_mut().chain(&mut full.items).filter(|item| item.why == Why::Survived) {
+                item.why = Why::Restored;
+            }
+        }
+        prop_assert_eq!(plan, full);
+    }
+
+    #[test]
+    fn everything_displaced_was_seen_and_is_live_or_in_history(case in case()) {
+        let plan = plan(&case);
+        let after = carry_out(&case, &plan);
+        for side in [Side::One, Side::Two] {
+            for (path, entry) in case.trees.of(side) {
+                let acted = plan.items.iter().find(|item| text(&item.path) == *path).map(|item| item.act.of(side));
+                let displaced = matches!(acted, Some(Act::Put { .. } | Act::Remove));
+                let stays = after.of(side).get(path).is_some_and(|now| now.kind == entry.kind);
+                prop_assert!(displaced || stays, "{}", path);
+                prop_assert!(!displaced || entry.visible(), "{}", path);
+            }
+        }
+    }
+
+    #[test]
+    fn a_fork_survives_the_wire(case in case()) {
+        let fork = fork(&case);
+        let bytes = postcard::to_allocvec(&fork).unwrap();
+        let back: Fork = postcard::from_bytes(&bytes).unwrap();
+        prop_assert_eq!(&back, &fork);
+        prop_assert_eq!(reconcile(&back, &case.policy).digest(), reconcile(&fork, &case.policy).digest());
+    }
+}
