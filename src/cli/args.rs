@@ -112,7 +112,7 @@ enum Verb {
     /// Bring back everything that one run displaced
     Undo(UndoArgs),
     /// Compare two folders by SHA-256, change nothing; one digest a side
-    Verify(VerifyOptions),
+    Verify(Box<VerifyOptions>),
     /// The whole thing on loopback: two sample folders, a server, a key, a sync
     Demo,
     /// Print a completion script for a shell
@@ -143,7 +143,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         Verb::History(args) => Invocation::History(args),
         Verb::Restore(args) => Invocation::Restore(args),
         Verb::Undo(args) => Invocation::Undo(args),
-        Verb::Verify(options) => Invocation::Verify(Box::new(VerifyArgs::check(options, inner)?)),
+        Verb::Verify(options) => Invocation::Verify(Box::new(VerifyArgs::check(*options, inner)?)),
         Verb::Demo => Invocation::Demo,
         Verb::Completions { shell } => Invocation::Completions(shell),
         Verb::Man => Invocation::Man,

@@ -44,9 +44,9 @@ pub enum Line<'a> {
         /// Why it is in the plan.
         why: &'a str,
         /// What this system does.
-        here: Option<ActFields>,
+        here: Option<Box<ActFields>>,
         /// What the other system does.
-        there: Option<ActFields>,
+        there: Option<Box<ActFields>>,
         /// Sides whose act was decided and then left out.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         suppressed: Vec<&'a str>,
@@ -162,8 +162,8 @@ impl<'a> Line<'a> {
         Line::Item {
             path: PathFields::of(&item.path),
             why: why(item.why),
-            here: ActFields::of(item, Side::Two),
-            there: ActFields::of(item, Side::One),
+            here: ActFields::of(item, Side::Two).map(Box::new),
+            there: ActFields::of(item, Side::One).map(Box::new),
             suppressed: suppressed.map(place).collect(),
         }
     }
@@ -410,6 +410,43 @@ mod tests {
         let all =
             r#"{"type":"summary","exit_code":10,"in_sync":false,"seconds":0.0,"error":"cannot connect"}"#;
         assert_eq!(stopped.trim_end(), all);
+    }
+
+    #[test]
+    fn the_schema_document_names_every_type_and_field_and_its_example_is_json() {
+        let document = include_str!("../../docs/json.md");
+        let outcome = Outcome::default();
+        let root = RelPath::parse(b"\xff").expect("a path");
+        let failed =
+            Problem { side: Side::One, path: root.clone(), text: String::new(), kind: ProblemKind::Failed };
+        let start = Line::Start { schema: SCHEMA, version: "", there: "", here: "", dry_run: false };
+        let mut received = item(b"a", Side::Two, None, put(file("x", 0o644, 1)));
+        received.suppressed.one = true;
+        let lines = [
+            start,
+            Line::item(&received),
+            Line::conflict(&root, Why::Younger),
+            Line::problem(&failed),
+            Line::Notice { text: "" },
+            Line::progress(&Sample::default()),
+            Line::summary(&outcome, ExitCode::InSync, Duration::ZERO),
+            Line::stopped("", ExitCode::Root, Duration::ZERO),
+        ];
+        for line in lines {
+            let value: serde_json::Value = serde_json::from_str(&text(&line)).expect("JSON");
+            let fields = value.as_object().expect("an object");
+            let inner = fields.values().filter_map(|field| field.as_object()).flatten();
+            for (field, _) in fields.iter().chain(inner) {
+                assert!(document.contains(&format!("`{field}`")), "{field}");
+            }
+            assert!(
+                document.contains(&format!("| `{}` |", value["type"].as_str().expect("a type"))),
+                "{value}"
+            );
+        }
+        for example in document.lines().filter(|line| line.starts_with('{')) {
+            assert!(serde_json::from_str::<serde_json::Value>(example).is_ok(), "{example}");
+        }
     }
 
     #[test]

@@ -128,24 +128,28 @@ impl Report {
     /// The parts of the verdict that are not zero.
     fn done(&self, outcome: &Outcome) -> Vec<String> {
         let (totals, units) = (&outcome.totals, self.options.units);
+        let [send, receive, moved, delete] = match self.options.dry_run {
+            true => ["to send", "to receive", "to move or copy in place", "to delete"],
+            false => ["sent", "received", "moved or copied in place", "deleted"],
+        };
         let files = |verb: &str, files, size| {
             (files > 0).then(|| format!("{verb} {} ({})", count(files, "file", "files"), bytes(size, units)))
         };
         let some = |number: u64, verb: &str, tail: &str| {
             (number > 0).then(|| format!("{verb} {}{tail}", digits(number)))
         };
+        let unsettled = outcome.problems.len() as u64;
         [
-            files("sent", totals.send_files, totals.send_bytes),
-            files("received", totals.receive_files, totals.receive_bytes),
-            some(outcome.moved, "moved or copied in place", ""),
-            some(outcome.deleted.1, "deleted", " here"),
-            some(outcome.deleted.0, "deleted", " on the other system"),
+            files(send, totals.send_files, totals.send_bytes),
+            files(receive, totals.receive_files, totals.receive_bytes),
+            some(outcome.moved, moved, ""),
+            some(outcome.deleted.1, delete, " here"),
+            some(outcome.deleted.0, delete, " on the other system"),
             (self.small > 0).then(|| count(self.small, "other change", "other changes")),
             some(outcome.conflicts, "conflicts decided:", ""),
             some(outcome.skipped, "conflicts left:", ""),
             some(outcome.suppressed, "left out", " (by --pull, --push or what the server allows)"),
-            (!outcome.problems.is_empty())
-                .then(|| count(outcome.problems.len() as u64, "path not settled", "paths not settled")),
+            (unsettled > 0).then(|| count(unsettled, "path not settled", "paths not settled")),
         ]
         .into_iter()
         .flatten()
@@ -341,7 +345,12 @@ mod tests {
             "done, the sides still differ: left out 2 (by --pull, --push or what the server allows); 1.5 s\n";
         assert_eq!(ended(&report, &outcome).0, text);
         let dry = Report::new(ReportOptions { dry_run: true, ..ReportOptions::default() });
-        assert!(ended(&dry, &outcome).0.starts_with("dry run, nothing was changed: left out 2"));
+        let totals = Totals { send_files: 1, send_bytes: 5, ..Totals::default() };
+        let would = ended(&dry, &Outcome { totals, ..outcome }).0;
+        assert!(
+            would.starts_with("dry run, nothing was changed: to send 1 file (5 B), left out 2"),
+            "{would}"
+        );
     }
 
     #[test]
