@@ -44,18 +44,12 @@ impl Bars {
     /// Draws everything once.
     pub(super) fn draw(&mut self, sample: &Sample, flights: &[Flight]) {
         let flights = &flights[..flights.len().min(SHOWN_FLIGHTS)];
-        self.slots.retain(|(id, bar)| {
-            let stays = flights.iter().any(|flight| flight.id == *id);
-            if !stays {
-                bar.finish_and_clear();
-                self.multi.remove(bar);
+        self.seat(flights);
+        for (id, bar) in &self.slots {
+            if let Some(flight) = flights.iter().find(|flight| flight.id == *id) {
+                bar.set_prefix(bytes(flight.size, self.units));
+                bar.set_position(share(flight.done, flight.size));
             }
-            stays
-        });
-        for flight in flights {
-            let bar = self.slot(flight);
-            bar.set_prefix(bytes(flight.size, self.units));
-            bar.set_position(share(flight.done, flight.size));
         }
         match sample.phase {
             Phase::Transfer => self.whole.set_message(describe(sample, self.units)),
@@ -87,16 +81,35 @@ impl Bars {
         self.slots.iter().map(|(_, bar)| bar.message()).collect()
     }
 
-    fn slot(&mut self, flight: &Flight) -> ProgressBar {
-        if let Some((_, bar)) = self.slots.iter().find(|(id, _)| *id == flight.id) {
-            return bar.clone();
+    /// Gives every flight a bar: its own, else that of a file that has landed, else a new one. Bars that are
+    /// left over go; moving bars about would flicker.
+    fn seat(&mut self, flights: &[Flight]) {
+        let seated = self.shown();
+        let mut waiting = flights.iter().filter(|flight| !seated.contains(&flight.id));
+        self.slots.retain_mut(|(id, bar)| {
+            if flights.iter().any(|flight| flight.id == *id) {
+                return true;
+            }
+            let Some(next) = waiting.next() else {
+                bar.finish_and_clear();
+                self.multi.remove(bar);
+                return false;
+            };
+            *id = next.id;
+            bar.set_message(label(next));
+            true
+        });
+        for flight in waiting {
+            let bar = self.multi.add(ProgressBar::new(STEPS).with_style(self.file_style.clone()));
+            bar.set_message(label(flight));
+            self.slots.push((flight.id, bar));
         }
-        let bar = self.multi.add(ProgressBar::new(STEPS).with_style(self.file_style.clone()));
-        let arrow = if flight.direction == Direction::Sent { '<' } else { '>' };
-        bar.set_message(format!("{arrow} {}", Shown(flight.path.as_bytes())));
-        self.slots.push((flight.id, bar.clone()));
-        bar
     }
+}
+
+fn label(flight: &Flight) -> String {
+    let arrow = if flight.direction == Direction::Sent { '<' } else { '>' };
+    format!("{arrow} {}", Shown(flight.path.as_bytes()))
 }
 
 /// The templates are fixed and tested below; should one not parse, indicatif's own is better than no run.

@@ -92,6 +92,8 @@ struct Desk {
     painter: Painter,
     out: Stream,
     err: Stream,
+    /// The first thing that could not be written.
+    lost: Option<io::Error>,
 }
 
 enum Voice {
@@ -144,7 +146,7 @@ impl Screen {
             Line::Start { schema: SCHEMA, version, there, here, dry_run: options.dry_run }.write(&mut out)?;
         }
         let voice = if json { Voice::Machine } else { Voice::People(Report::new(options)) };
-        let desk = Desk { voice, painter, out, err };
+        let desk = Desk { voice, painter, out, err, lost: None };
         let (queue, told) = mpsc::channel();
         let (began, meter) = (Instant::now(), Arc::new(Meter::default()));
         let counters = Arc::clone(&meter);
@@ -154,14 +156,18 @@ impl Screen {
         Ok(Screen { began, meter, queue, writer: Mutex::new(Some(writer)) })
     }
 
-    /// Takes the bars away and says how it ended. Only the first call does anything.
+    /// Takes the bars away and says how it ended. Only the first call does anything. Fails if something of all
+    /// this could not be written, a reader that went away excepted.
     pub fn finish(&self, end: End<'_>) -> io::Result<()> {
         // Should the thread be gone already, joining it says so.
         let _ = self.queue.send(Told::Finished);
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Ok(mut desk)) = writer.map(JoinHandle::join) else { return Ok(()) };
         let elapsed = self.began.elapsed();
-        desk.end(&self.meter.sample(elapsed), end, elapsed)
+        let ended = desk.end(&self.meter.sample(elapsed), end, elapsed);
+        desk.note(ended);
+        // A reader that has seen enough (`| head`) is no failure.
+        desk.lost.filter(|error| error.kind() != io::ErrorKind::BrokenPipe).map_or(Ok(()), Err)
     }
 }
 
@@ -205,7 +211,8 @@ impl Desk {
             let batch: Vec<Told> = first.into_iter().chain(told.try_iter().take(1000)).collect();
             let finished = batch.iter().any(|one| matches!(one, Told::Finished));
             if !batch.is_empty() {
-                let _ = self.tell(batch);
+                let told = self.tell(batch);
+                self.note(told);
             }
             if finished {
                 return self;
@@ -213,13 +220,21 @@ impl Desk {
             let elapsed = began.elapsed();
             if elapsed.saturating_sub(drawn) >= FRAME {
                 drawn = elapsed;
-                let _ = self.paint(meter, elapsed);
+                let painted = self.paint(meter, elapsed);
+                self.note(painted);
             }
         }
     }
 
+    /// Keeps the first failure for the end, where somebody hears of it.
+    fn note(&mut self, written: io::Result<()>) {
+        if let Err(error) = written {
+            self.lost.get_or_insert(error);
+        }
+    }
+
     fn tell(&mut self, batch: Vec<Told>) -> io::Result<()> {
-        let Desk { voice, painter, out, err } = self;
+        let Desk { voice, painter, out, err, .. } = self;
         let write = || {
             for told in batch {
                 if let Told::Event(event) = told {
@@ -251,8 +266,9 @@ impl Desk {
     fn end(&mut self, sample: &Sample, end: End<'_>, elapsed: Duration) -> io::Result<()> {
         match std::mem::replace(&mut self.painter, Painter::Nothing) {
             Painter::Bars(bars) => bars.clear(),
-            Painter::Lines { json, units, .. } if sample.files.1 > 0 => {
-                line(sample, json, units, if json { &mut self.out } else { &mut self.err })?;
+            Painter::Lines { json: true, units, .. } => line(sample, true, units, &mut self.out)?,
+            Painter::Lines { units, .. } if sample.files.1 > 0 => {
+                writeln!(self.err, "{}", describe(sample, units))?;
             }
             Painter::Lines { .. } | Painter::Nothing => {}
         }

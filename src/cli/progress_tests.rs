@@ -68,6 +68,7 @@ fn many_tasks_at_once_are_all_counted() {
             });
         }
     });
+    screen.event(&Event::Committing);
     screen.finish(End::Outcome(&Outcome::default())).unwrap();
     let last = err.text().lines().last().unwrap_or_default().to_owned();
     assert!(last.starts_with("100%  4,000/4,000 files  40 kB of 40 kB  "), "{last}");
@@ -86,7 +87,7 @@ fn lines_come_at_intervals_of_the_clock_and_hold_no_control_codes() {
     let err = Shared::default();
     let painter = Painter::Lines { next: FIRST_LINE, every: PLAIN_EVERY, json: false, units: Units::Decimal };
     let voice = Voice::People(Report::new(ReportOptions::default()));
-    let mut desk = Desk { voice, painter, out: Box::new(io::sink()), err: Box::new(err.clone()) };
+    let mut desk = Desk { voice, painter, out: Box::new(io::sink()), err: Box::new(err.clone()), lost: None };
     let meter = Meter::default();
     meter.count(&Event::Scanned { entries: 1200 }, Duration::ZERO);
     for millis in (0..12_000).step_by(100) {
@@ -125,6 +126,25 @@ fn finishing_twice_says_the_end_once_and_events_after_it_are_ignored() {
 }
 
 #[test]
+fn output_that_cannot_be_written_is_told_at_the_end_but_a_closed_pipe_is_not() {
+    struct Failing(io::ErrorKind);
+    impl Write for Failing {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    for (kind, told) in [(io::ErrorKind::StorageFull, true), (io::ErrorKind::BrokenPipe, false)] {
+        let options = ReportOptions::default();
+        let setup = Setup { mode: Mode::Nothing, options, json: false, there: "", here: "" };
+        let screen = Screen::start(setup, Box::new(Failing(kind)), Box::new(io::sink())).unwrap();
+        assert_eq!(screen.finish(End::Outcome(&Outcome::default())).is_err(), told);
+    }
+}
+
+#[test]
 fn every_answer_to_what_to_show() {
     use ProgressKind::{Auto, Bar, Json, None as Off, Plain};
     let bars = Mode::Bars { colour: true };
@@ -158,7 +178,9 @@ fn bars_follow_the_files_that_travel_and_never_show_raw_names() {
     bars.draw(&sample((5, 10), (0, 1), 1), &[flight(1), flight(2)]);
     assert_eq!(bars.shown(), [1, 2]);
     bars.draw(&sample((5, 10), (0, 1), 1), &[flight(2), flight(3)]);
-    assert_eq!(bars.shown(), [2, 3]);
+    assert_eq!(bars.shown(), [3, 2], "the bar of file 1 is taken over, that of file 2 stays where it was");
+    bars.draw(&sample((5, 10), (0, 1), 1), &[flight(2)]);
+    assert_eq!(bars.shown(), [2]);
     assert!(bars.texts().iter().all(|text| text.contains("a\\x1b[2J")), "{:?}", bars.texts());
     bars.clear();
 }
