@@ -223,9 +223,11 @@ impl fmt::Display for Root {
 }
 
 impl fmt::Display for RemoteRoot {
-    /// As the user would type it: with a port as `ssh://`, without one as `host:folder`.
+    /// As the user would type it: `host:folder`, or as `ssh://` where that cannot say it (a port; a folder whose
+    /// name starts with `:`).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.port.is_some() {
+        let url = self.port.is_some() || self.folder.as_bytes().starts_with(b":");
+        if url {
             f.write_str("ssh://")?;
         }
         if let Some(user) = &self.user {
@@ -238,6 +240,7 @@ impl fmt::Display for RemoteRoot {
         }
         match self.port {
             Some(port) => write!(f, ":{port}/{}", self.folder)?,
+            None if url => write!(f, "/{}", self.folder)?,
             None => write!(f, ":{}", self.folder)?,
         }
         if self.sub.is_root() { Ok(()) } else { write!(f, "/{}", self.sub) }

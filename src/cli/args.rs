@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, Subcommand};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Subcommand};
 
 use super::address::{Root, relative};
 use super::error::printable;
@@ -23,6 +23,10 @@ const NOT_YET: &[(&str, &str)] = &[
     ("bwlimit", "--bwlimit"),
     ("retries", "--retries"),
 ];
+
+const ROOTS_HELP: &str = "\
+SOURCE and TARGET, in either order: [USER@]HOST:FOLDER[/SUB], ssh://[USER@]HOST[:PORT]/FOLDER[/SUB],
+or a local path (one named like a command is written ./serve). At most one is remote.";
 
 /// What the program is asked to do.
 #[derive(Debug)]
@@ -112,7 +116,7 @@ enum Verb {
     /// Bring back everything that one run displaced
     Undo(UndoArgs),
     /// Compare two folders by SHA-256, change nothing; one digest a side
-    Verify(VerifyOptions),
+    Verify(Box<VerifyOptions>),
     /// The whole thing on loopback: two sample folders, a server, a key, a sync
     Demo,
     /// Print a completion script for a shell
@@ -143,7 +147,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         Verb::History(args) => Invocation::History(args),
         Verb::Restore(args) => Invocation::Restore(args),
         Verb::Undo(args) => Invocation::Undo(args),
-        Verb::Verify(options) => Invocation::Verify(Box::new(VerifyArgs::check(options, inner)?)),
+        Verb::Verify(options) => Invocation::Verify(Box::new(VerifyArgs::check(*options, inner)?)),
         Verb::Demo => Invocation::Demo,
         Verb::Completions { shell } => Invocation::Completions(shell),
         Verb::Man => Invocation::Man,
@@ -152,27 +156,26 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
 
 /// The whole command line, for parsing, completions and the manual page.
 pub fn command() -> Command {
-    // `-h` is rsync's human-readable and `-V` its version, so help has a long name only.
-    let base = Command::new("syncfiles")
-        .version(env!("CARGO_PKG_VERSION"))
+    let base = Command::new("syncfiles").version(env!("CARGO_PKG_VERSION")).disable_version_flag(true);
+    let version = Arg::new("version").short('V').long("version").action(ArgAction::Version);
+    // The groups of options bring their own descriptions, so that of the whole comes after them.
+    let whole = Verb::augment_subcommands(SyncOptions::augment_args(base))
         .about("Keep a folder on two systems the same. rsync's options are accepted; the meaning is two-way.")
         .override_usage("syncfiles [OPTIONS] SOURCE TARGET\n       syncfiles COMMAND ...")
-        .after_help(
-            "SOURCE and TARGET, in either order: [USER@]HOST:FOLDER[/SUB], ssh://[USER@]HOST[:PORT]/FOLDER[/SUB],\n\
-             or a local path (one named like a command is written ./serve). At most one is remote.",
-        )
+        .after_help(ROOTS_HELP)
+        .arg(version.help("Print the version").help_heading("Other"))
         .subcommand_value_name("COMMAND")
         .subcommand_negates_reqs(true)
         .args_conflicts_with_subcommands(true)
         .arg_required_else_help(true)
         .disable_help_subcommand(true);
-    let whole = Verb::augment_subcommands(SyncOptions::augment_args(base));
     let names: Vec<String> = whole.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
     names.into_iter().fold(long_help_only(whole), |whole, name| whole.mut_subcommand(name, long_help_only))
 }
 
+/// `-h` is rsync's human-readable, so help has a long name only.
 fn long_help_only(command: Command) -> Command {
-    let help = clap::Arg::new("help").long("help").action(ArgAction::HelpShort).help("Print help");
+    let help = Arg::new("help").long("help").action(ArgAction::HelpShort).help("Print this");
     command.disable_help_flag(true).arg(help.help_heading("Other"))
 }
 

@@ -6,8 +6,16 @@
 pub mod address;
 pub mod amount;
 pub mod args;
+mod bars;
 pub mod error;
 pub mod exit;
+pub mod itemize;
+pub mod json;
+pub mod meter;
+pub mod pages;
+pub mod progress;
+pub mod prompt;
+pub mod report;
 pub mod serve_args;
 pub mod sync_args;
 
