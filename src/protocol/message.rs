@@ -6,6 +6,7 @@ use crate::core::age::{Timestamp, age_at};
 use crate::core::digest::Digest;
 use crate::core::path::{Name, RelPath};
 use crate::core::policy::{ConflictPolicy, May, Policy};
+use crate::core::shown::Shown;
 use crate::core::side::Sides;
 use crate::core::snapshot::Node;
 use crate::core::version::{Bits, Content, Standing, Version};
@@ -296,6 +297,18 @@ pub enum Failure {
     Failed(String),
     /// A folder that should go holds something that may not be touched, and stays.
     Held,
+}
+
+impl Failure {
+    /// As it came from a peer, made fit to be shown.
+    pub fn escaped(self) -> Failure {
+        let shown = |text: String| Shown(text.as_bytes()).to_string();
+        match self {
+            Failure::Changed(text) => Failure::Changed(shown(text)),
+            Failure::Failed(text) => Failure::Failed(shown(text)),
+            Failure::Held => Failure::Held,
+        }
+    }
 }
 
 /// Why a session ends, for the user: an exit code and one line. The receiver escapes the text before showing it.

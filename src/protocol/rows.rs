@@ -11,6 +11,7 @@ use crate::core::age::Timestamp;
 use crate::core::base::BaseEntry;
 use crate::core::merge::Fork;
 use crate::core::path::{MAX_DEPTH, Name};
+use crate::core::side::Sides;
 use crate::core::snapshot::{Folder, Node};
 use crate::core::version::Standing;
 
@@ -64,15 +65,12 @@ fn is_folder(standing: &Standing) -> bool {
 }
 
 /// Builds, on System 1, the tree that System 2 described, with System 1's half from its own snapshot
-/// (its ages counted at `now`).
-pub fn tree_of(rows: Vec<Row>, own: &Folder, now: Timestamp) -> Result<Fork, RowError> {
+/// (each side's clock at the hello being `now`).
+pub fn tree_of(rows: Vec<Row>, own: &Folder, now: Sides<Timestamp>) -> Result<Fork, RowError> {
     let mut rows = rows.into_iter().peekable();
-    let mut root = Fork {
-        one: Node::Folder(Folder::default()).standing(now),
-        two: Node::Folder(Folder::default()).standing(now),
-        ..Fork::default()
-    };
-    root.members = members(&mut rows, 1, Some(own), false, now)?;
+    let root = Node::Folder(Folder::default());
+    let mut root = Fork { one: root.standing(now.one), two: root.standing(now.two), ..Fork::default() };
+    root.members = members(&mut rows, 1, Some(own), false, now.one)?;
     if rows.next().is_some() { Err(RowError) } else { Ok(root) }
 }
 

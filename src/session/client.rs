@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::compare::{Comparison, Own, compare};
-use super::control::{Control, path_size, row_size};
+use super::control::{Control, ask_hashes, row_size};
 use super::error::SessionError;
 use super::local::Local;
 use super::options::Options;
@@ -11,23 +11,25 @@ use super::perform::{Results, perform};
 use super::progress::{Event, Outcome, Problem, ProblemKind, Progress};
 use super::pump::pump;
 use super::report::{account, preview};
-use super::scanned::{Lines, Scanned};
-use super::settle::{base_changes, prune};
+use super::scanned::Scanned;
+use super::settle::{base_changes, prune, settle_members};
 use super::work::Work;
 use crate::core::age::Timestamp;
-use crate::core::base::Base;
+use crate::core::base::{Base, BaseEntry};
+use crate::core::digest::Digest;
 use crate::core::merge::Fork;
 use crate::core::path::RelPath;
 use crate::core::plan::Plan;
-use crate::core::policy::Policy;
 use crate::core::question::undecided;
 use crate::core::reconcile::reconcile;
+use crate::core::shown::Shown;
 use crate::core::side::{Side, Sides};
-use crate::core::version::{Content, Standing};
+use crate::core::version::{Content, Standing, Version};
 use crate::protocol::codec;
 use crate::protocol::message::{Begin, Hello, Message, Need, Unhashed, Welcome};
 use crate::protocol::rows::rows_of;
 use crate::replica::base_store::Change;
+use crate::replica::filter::Rules;
 use crate::replica::identity::Id;
 use crate::replica::pairs::Agreed;
 use crate::ssh::Connection;
@@ -56,23 +58,23 @@ pub async fn sync(
     options: &Options,
     progress: Arc<dyn Progress>,
 ) -> Result<Outcome, SessionError> {
-    for notice in local.notices() {
-        progress.event(&Event::Notice(notice.clone()));
+    let (rules, notices) = local.rules(&options.rules)?;
+    for notice in local.notices().iter().cloned().chain(notices) {
+        progress.event(&Event::Notice(notice));
     }
-    let own_rules = local.rules(&options.rules)?;
-    let scan = local.scan(own_rules.clone(), options.checksum, progress.clone());
+    let scan = local.scan(vec![rules.clone()], options.checksum, progress.clone());
     let connection = connect.await?;
     progress.event(&Event::Connected { peer: remote.name.clone() });
     let control = Control::new(connection.clone());
     let result = async {
-        let met = greet(&control, &local, remote, own_rules.clone(), options).await?;
+        let met = greet(&control, &local, remote, rules.clone(), options).await?;
         local.meet(&remote.place, met.peer())?;
-        let scanned = if met.welcome.rules.iter().all(|side| side.is_empty()) {
-            scan.await?
+        let theirs = Rules::try_from(met.welcome.rules.clone()).map_err(|error| SessionError::Protocol(error.to_string()))?;
+        let scanned = if theirs == Rules::default() {
+            scan.done().await?
         } else {
             // The other side hides more: what was seen without its rules is not what both compare.
-            let rules = [own_rules, met.welcome.rules.clone()].concat();
-            local.scan(rules, options.checksum, progress.clone()).await?
+            local.scan(vec![rules, theirs], options.checksum, progress.clone()).done().await?
         };
         let run = Run { connection: &connection, control: &control, local, options, progress, met };
         run.go(scanned).await
@@ -105,7 +107,7 @@ async fn greet(
     control: &Control,
     local: &Local,
     remote: &Remote,
-    rules: Vec<Lines>,
+    rules: Rules,
     options: &Options,
 ) -> Result<Met, SessionError> {
     let hello = Hello {
@@ -113,7 +115,7 @@ async fn greet(
         sub: remote.sub.clone(),
         root: local.id().map(|id| id.0),
         wish: options.wish(),
-        rules,
+        rules: rules.into(),
         extensions: Vec::new(),
     };
     let sent = super::clock::now();
@@ -143,8 +145,7 @@ struct Remembered {
 }
 
 impl Run<'_> {
-    async fn go(self, mut scanned: Scanned) -> Result<Outcome, SessionError> {
-        self.report_skew();
+    async fn go(self, scanned: Scanned) -> Result<Outcome, SessionError> {
         let agreed = self.agreed()?;
         let begin = Begin {
             uncertainty: self.met.uncertainty,
@@ -157,26 +158,53 @@ impl Run<'_> {
         };
         let mut outcome = Outcome::default();
         (outcome.entries, outcome.bytes) = scanned.snapshot.count();
-        self.scan_problems(&scanned, problems, &mut outcome);
-        let settled = agreed.as_ref().and_then(|agreed| agreed.settled);
-        if digest.is_some() && digest == scanned.snapshot.digest && digest == settled {
+        self.tell(&scanned, problems, entries, agreed.is_none(), &mut outcome);
+        let equal = digest.is_some() && digest == scanned.snapshot.digest;
+        if equal && agreed.as_ref().is_some_and(|agreed| agreed.settled == digest) {
             self.control.send(&Message::Done).await?;
-            self.local.store_index(&mut scanned, Vec::new()).await?;
+            self.local.store_index(scanned.changes).await?;
             return Ok(outcome);
         }
-        if agreed.is_none() && entries > 0 && outcome.entries > 0 {
-            self.notice(format!(
+        let base = if agreed.is_some() { self.local.base(self.met.peer())? } else { Base::default() };
+        let remembered = Remembered { run: agreed.map(|agreed| agreed.run), base };
+        let (scanned, comparison, plan) = self.decide(scanned, &remembered.base, equal, &mut outcome).await?;
+        self.carry_out(scanned, &remembered, &comparison, plan, entries, &mut outcome).await?;
+        Ok(outcome)
+    }
+
+    /// Notices and problems of both scans, and what a user should know before two folders meet.
+    fn tell(
+        &self,
+        scanned: &Scanned,
+        theirs: Vec<(RelPath, String)>,
+        entries: u64,
+        first: bool,
+        outcome: &mut Outcome,
+    ) {
+        let notice = |text| self.progress.event(&Event::Notice(text));
+        scanned.notices.iter().cloned().for_each(notice);
+        let skew = self.met.now.two.0.saturating_sub(self.met.now.one.0);
+        if skew.abs() > SKEW.max(self.met.uncertainty) {
+            let (seconds, way) = (skew.abs() / 1_000_000_000, if skew > 0 { "behind" } else { "ahead of" });
+            notice(format!("the other system's clock is {seconds} s {way} this one; ages are compared, so nothing is lost by it"));
+        }
+        if first && entries > 0 && outcome.entries > 0 {
+            notice(format!(
                 "first meeting of two non-empty folders ({} entries here, {entries} there): nothing is deleted, \
                  the newer version of each file wins, the other goes to history",
                 outcome.entries
             ));
         }
-        let base = if agreed.is_some() { self.local.base(self.met.peer()).await? } else { Base::default() };
-        let remembered = Remembered { run: agreed.map(|agreed| agreed.run), base };
-        let equal = digest.is_some() && digest == scanned.snapshot.digest;
-        let (comparison, plan) = self.decide(&mut scanned, &remembered.base, equal, &mut outcome).await?;
-        self.carry_out(scanned, remembered, comparison, plan, entries, &mut outcome).await?;
-        Ok(outcome)
+        let of = |side| move |(path, text): (RelPath, String)| Problem { side, path, text: Shown(text.as_bytes()).to_string(), kind: ProblemKind::Failed };
+        let ours = scanned.problems.iter().cloned().map(of(Side::Two));
+        for problem in ours.chain(theirs.into_iter().map(of(Side::One))) {
+            self.problem(problem, outcome);
+        }
+    }
+
+    fn problem(&self, problem: Problem, outcome: &mut Outcome) {
+        self.progress.event(&Event::Problem(problem.clone()));
+        outcome.problems.push(problem);
     }
 
     /// What was agreed with System 1, if it remembers the same run.
@@ -185,11 +213,11 @@ impl Run<'_> {
         let runs = &self.met.welcome.runs;
         match agreed {
             Some(agreed) if !runs.contains(&agreed.run.0) => {
-                self.notice(
+                self.progress.event(&Event::Notice(
                     "the two folders remember different last syncs (one was restored from a backup, or lost its \
                      state): they meet anew, nothing is deleted"
                         .into(),
-                );
+                ));
                 Ok(None)
             }
             agreed => Ok(agreed),
@@ -199,101 +227,192 @@ impl Run<'_> {
     /// Finds what differs, hashes what must be hashed, and decides.
     async fn decide(
         &self,
-        scanned: &mut Scanned,
+        mut scanned: Scanned,
         base: &Base,
         equal: bool,
         outcome: &mut Outcome,
-    ) -> Result<(Comparison, Plan), SessionError> {
+    ) -> Result<(Scanned, Comparison, Plan), SessionError> {
         let filter = scanned.filter.clone();
-        let excluded = |path: &RelPath, folder: bool| filter.excluded(path, folder);
+        let excluded = |path: &RelPath, folder: bool| filter.excludes(path, folder);
         let own = Own { snapshot: &scanned.snapshot, base, excluded: &excluded, now: self.met.now };
-        let mut comparison =
-            if equal { Comparison::equal(&own) } else { compare(self.control, &own).await? };
-        let policy = self.policy();
-        self.settle_hashes(scanned, &mut comparison.tree, &policy, outcome).await?;
-        prune(&mut comparison.tree, &RelPath::root(), &mut comparison.settled);
-        let plan = reconcile(&comparison.tree, &policy);
-        Ok((comparison, plan))
-    }
-
-    fn policy(&self) -> Policy {
-        self.options.wish().policy(self.met.welcome.may, self.met.uncertainty)
-    }
-
-    /// Makes the hashes without which the plan cannot be decided, on both sides, and fills them in.
-    async fn settle_hashes(
-        &self,
-        scanned: &mut Scanned,
-        tree: &mut Fork,
-        policy: &Policy,
-        outcome: &mut Outcome,
-    ) -> Result<(), SessionError> {
-        let ask = undecided(tree, policy);
-        let (theirs, ours) = tokio::join!(ask_hashes(self.control, &ask.one), self.local.hash(scanned, &ask.two));
+        let mut comparison = if equal { Comparison::equal(&own) } else { compare(self.control, &own).await? };
+        let policy = self.options.wish().policy(self.met.welcome.may, self.met.uncertainty);
+        let ask = undecided(&comparison.tree, &policy);
+        let (theirs, ours) = tokio::join!(ask_hashes(self.control, &ask.one), self.local.hash(&mut scanned, &ask.two));
         for (side, paths, hashes) in [(Side::One, &ask.one, theirs?), (Side::Two, &ask.two, ours?)] {
             for (path, hash) in paths.iter().zip(hashes) {
                 if let Err(why) = hash {
                     self.problem(unhashed(side, path, why), outcome);
                 }
-                fill(tree, side, path, hash.ok());
+                fill(&mut comparison.tree, side, path, hash.ok());
             }
         }
-        Ok(())
+        prune(&mut comparison.tree, &RelPath::root(), &mut comparison.settled);
+        let plan = reconcile(&comparison.tree, &policy);
+        Ok((scanned, comparison, plan))
     }
 
     /// Both agree on the plan; then files move and both commit.
     async fn carry_out(
         &self,
         scanned: Scanned,
-        remembered: Remembered,
-        comparison: Comparison,
+        remembered: &Remembered,
+        comparison: &Comparison,
         plan: Plan,
-        entries_one: u64,
+        entries: u64,
         outcome: &mut Outcome,
     ) -> Result<(), SessionError> {
+        let mut rows = settled_rows(&scanned, comparison, &remembered.base);
+        let whole = comparison.tree.members.is_empty();
+        if whole && rows.is_empty() && remembered.run.is_some() {
+            return self.remember_whole(scanned, remembered).await;
+        }
         let run = Id::random().map_err(super::local::unusable)?;
-        let mut work =
-            Work::new(Side::Two, self.local.clone(), plan, scanned, self.met.now, self.progress.clone());
-        let agreed_plan = work.plan.digest();
+        let mut work = Work::new(Side::Two, self.local.clone(), plan, scanned, self.met.now, self.options.mirror, self.progress.clone());
+        let compared = |work: &Work, guard: &Result<(), SessionError>| Message::Compared {
+            run: run.0,
+            plan: work.agreed(),
+            entries: outcome.entries,
+            base: remembered.base.rows().len() as u64,
+            guard: guard.as_ref().err().map(SessionError::refusal),
+        };
         let wanted = work.wanted(remembered.run.is_none());
         let hashes = ask_hashes(self.control, &wanted.peer).await?;
         work.arrange(wanted, hashes).await?;
-        let base = remembered.base.rows().len() as u64;
-        let guard = work.guard(self.options.max_delete, entries_one, base);
-        let compared = Message::Compared {
-            run: run.0,
-            plan: agreed_plan,
-            entries: outcome.entries,
-            base,
-            guard: guard.as_ref().err().map(SessionError::refusal),
-        };
+        let guard = work.guard(self.options.max_delete, entries, remembered.base.rows().len() as u64);
         self.control.send_list(rows_of(&comparison.tree), row_size, Message::Rows).await?;
-        self.control.send(&compared).await?;
-        let theirs = self.agreement(&mut work).await?;
-        preview(&work, outcome, &*self.progress);
-        guard.and(theirs)?;
+        self.control.send(&compared(&work, &guard)).await?;
+        let needs = self.agreement(&mut work).await?;
+        let travels = Sides { one: needs.needs.iter().map(|need| need.item as usize).collect(), two: work.arrangement().needs.clone() };
+        preview(&work, &travels, self.options.dry, outcome, &*self.progress);
+        guard.and(needs.guard)?;
         if self.options.dry {
             return Ok(());
         }
-        let changes = self.settled_changes(&work, &comparison, &remembered.base);
-        if work.plan.items.is_empty() && changes.is_empty() && remembered.run.is_some() {
-            return self.finish(work, None).await;
-        }
+
         let fetch = work.prepare(run)?;
-        let send = self.needs().await?;
         let work = Arc::new(work);
-        pump(self.connection, &work, send, fetch, self.met.uncertainty).await?;
+        pump(self.connection, &work, needs.needs, fetch, self.met.uncertainty).await?;
         self.progress.event(&Event::Committing);
         self.control.send(&Message::Commit).await?;
-        let (theirs, ours) = tokio::join!(self.results(), perform(work.clone(), self.options.keep_days));
+        let (theirs, ours) =
+            tokio::join!(self.results(), perform(work.clone(), run, self.options.keep_days));
         let (theirs, ours) = (theirs?, ours?);
-        account(&work, &Sides { one: &theirs, two: &ours }, outcome, &*self.progress);
-        let mut rows = changes;
-        rows.extend(work.base_rows(&Sides { one: &theirs, two: &ours }));
-        // Only a base that covers everything may stand for a whole tree; the next run finds out whether it does.
-        let complete = work.plan.items.is_empty() && outcome.problems.is_empty() && comparison.is_whole();
-        let settled = work.scanned.snapshot.digest.filter(|_| complete);
-        let change = Change { run, rows, settled };
-        self.finish(Arc::try_unwrap(work).map_err(|_| SessionError::broke("a transfer outlived the run"))?, Some((change, ours))).await
+        let results = Sides { one: &theirs, two: &ours };
+        account(&work, &results, outcome, &*self.progress);
+        rows.extend(work.base_rows(&results));
+        let settled = work.scanned.snapshot.digest.filter(|_| whole);
+        let change = Change { run, settled, fresh: remembered.run.is_none(), rows };
+        self.local.commit_base(self.met.peer(), change).await?;
+        self.control.send(&Message::Done).await?;
+        let learned = [work.scanned.changes.clone(), ours.index].concat();
+        self.local.store_index(learned).await
     }
+
+    /// Nothing differs and the base is right: from now on the digest alone says so.
+    async fn remember_whole(&self, scanned: Scanned, remembered: &Remembered) -> Result<(), SessionError> {
+        if let Some(run) = remembered.run
+            && !self.options.dry
+        {
+            let change = Change { run, settled: scanned.snapshot.digest, fresh: false, rows: Vec::new() };
+            self.local.commit_base(self.met.peer(), change).await?;
+        }
+        self.control.send(&Message::Done).await?;
+        self.local.store_index(scanned.changes).await
+    }
+
+    /// What System 1 says to the plan, after whatever it has to ask for its own half.
+    async fn agreement(&self, work: &mut Work) -> Result<Agreement, SessionError> {
+        let mut agreement = Agreement { guard: Ok(()), needs: Vec::new() };
+        loop {
+            match self.control.receive().await? {
+                Message::AskHashes(paths) => {
+                    let hashes = work.hash(&paths).await?;
+                    self.control.send(&Message::Hashes(hashes)).await?;
+                }
+                Message::Agreed { guard } => {
+                    agreement.guard = guard.map_or(Ok(()), |refusal| Err(SessionError::by_peer(&refusal)));
+                    if agreement.guard.is_err() {
+                        return Ok(agreement);
+                    }
+                }
+                Message::Needs(more) if agreement.needs.len() + more.len() <= work.plan.items.len() => {
+                    agreement.needs.extend(more);
+                }
+                Message::NeedsEnd => return Ok(agreement),
+                _ => return Err(SessionError::broke("it sent a message that has no place after the plan")),
+            }
+        }
+    }
+
+    /// How System 1's half went.
+    async fn results(&self) -> Result<Results, SessionError> {
+        let mut results = Results::default();
+        loop {
+            match self.control.receive().await? {
+                Message::Failed(items) => {
+                    results.failed.extend(items.into_iter().map(|(at, failure)| (at as usize, failure.escaped())));
+                }
+                Message::Learned(items) => {
+                    results.learned.extend(items.into_iter().map(|(at, digest)| (at as usize, digest)));
+                }
+                Message::Committed { moved, deleted } => {
+                    (results.moved, results.deleted) = (moved, deleted);
+                    return Ok(results);
+                }
+                _ => return Err(SessionError::broke("it sent a message that has no place after the transfers")),
+            }
+        }
+    }
+}
+
+/// Skew of the two clocks from which on it is worth telling: a second.
+const SKEW: i64 = 1_000_000_000;
+
+/// What System 1 answered to the plan.
+struct Agreement {
+    guard: Result<(), SessionError>,
+    needs: Vec<Need>,
+}
+
+/// The base's rows that change for what both sides hold alike.
+fn settled_rows(
+    scanned: &Scanned,
+    comparison: &Comparison,
+    base: &Base,
+) -> Vec<(RelPath, Option<BaseEntry>)> {
+    let excluded = |path: &RelPath, folder: bool| scanned.filter.excludes(path, folder);
+    let mut rows = Vec::new();
+    for path in &comparison.settled {
+        if path.is_root() {
+            settle_members(path, &scanned.snapshot, base.rows(), base, &excluded, &mut rows);
+        } else if let Some(node) = scanned.snapshot.find(path) {
+            base_changes(path, node, base, &excluded, &mut rows);
+        }
+    }
+    rows
+}
+
+/// Puts a hash, or the lack of one, where a tree asked for it.
+fn fill(tree: &mut Fork, side: Side, path: &RelPath, hash: Option<Digest>) {
+    let Some(fork) = tree.find_mut(path) else { return };
+    let standing = match side {
+        Side::One => &mut fork.one,
+        Side::Two => &mut fork.two,
+    };
+    match (standing, hash) {
+        (Standing::Holds(Version { content: Content::File { sha256, .. }, .. }), Some(hash)) => *sha256 = Some(hash),
+        (standing, _) => {
+            *standing = Standing::Unknown;
+            fork.members.clear();
+        }
+    }
+}
+
+fn unhashed(side: Side, path: &RelPath, why: Unhashed) -> Problem {
+    let (kind, text) = match why {
+        Unhashed::Unreadable => (ProblemKind::Failed, "cannot be read, and was left on both sides; check its permissions"),
+        Unhashed::Changed => (ProblemKind::Changed, "changed during the run and was left; run again to settle it"),
+    };
+    Problem { side, path: path.clone(), text: text.into(), kind }
 }

@@ -37,6 +37,19 @@ pub(crate) struct Comparison {
     pub(crate) settled: Vec<RelPath>,
 }
 
+impl Comparison {
+    /// Of two roots with the same digest.
+    pub(crate) fn equal(own: &Own<'_>) -> Comparison {
+        Comparison { tree: root(own), settled: vec![RelPath::root()] }
+    }
+}
+
+/// A root that both sides have, without members.
+fn root(own: &Own<'_>) -> Fork {
+    let root = Node::Folder(Folder::default());
+    Fork { one: root.standing(own.now.one), two: root.standing(own.now.two), ..Fork::default() }
+}
+
 /// Asks System 1 for what it takes to know every path that differs.
 pub(crate) async fn compare(control: &Control, own: &Own<'_>) -> Result<Comparison, SessionError> {
     let mut join = Join { own, folders: HashMap::new(), settled: Vec::new(), entries: 0 };
@@ -48,9 +61,7 @@ pub(crate) async fn compare(control: &Control, own: &Own<'_>) -> Result<Comparis
         listed?;
         ask = next;
     }
-    let root = Node::Folder(Folder::default());
-    let mut tree =
-        Fork { one: root.standing(own.now.one), two: root.standing(own.now.two), ..Fork::default() };
+    let mut tree = root(own);
     join.assemble(&RelPath::root(), &mut tree)?;
     Ok(Comparison { tree, settled: join.settled })
 }

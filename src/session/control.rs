@@ -1,11 +1,16 @@
 //! Typed control messages over a connection.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::error::SessionError;
+use crate::core::digest::Digest;
 use crate::core::path::RelPath;
+use crate::core::version::{Content, Standing};
 use crate::protocol::codec;
-use crate::protocol::message::Message;
+use crate::protocol::message::{MAX_PATHS, Message, Unhashed};
+use crate::protocol::rows::Row;
 use crate::ssh::Connection;
 
 /// Sends and receives control messages. Sending and receiving may go on at the same time, each from one task.
@@ -38,6 +43,12 @@ impl Control {
         }
     }
 
+    /// Tells the other end why the session ends, if it still listens.
+    pub(crate) async fn refuse(&self, error: &SessionError) {
+        let refusal = Message::Refuse(error.refusal());
+        let _ = tokio::time::timeout(FAREWELL, self.send(&refusal)).await;
+    }
+
     pub(crate) async fn send_bytes(&self, bytes: Vec<u8>) -> Result<(), SessionError> {
         Ok(self.connection.send(Bytes::from(bytes)).await?)
     }
@@ -65,6 +76,40 @@ impl Control {
         }
         if batch.is_empty() { Ok(()) } else { self.send(&message(batch)).await }
     }
+}
+
+/// How long an end that does not listen is told why it ends.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Asks the other side for the hashes of its files, in their order.
+pub(crate) async fn ask_hashes(
+    control: &Control,
+    paths: &[RelPath],
+) -> Result<Vec<Result<Digest, Unhashed>>, SessionError> {
+    let mut hashes = Vec::with_capacity(paths.len());
+    for batch in paths.chunks(MAX_PATHS) {
+        control.send_list(batch.iter().cloned(), path_size, Message::AskHashes).await?;
+        let until = hashes.len() + batch.len();
+        while hashes.len() < until {
+            match control.receive().await? {
+                Message::Hashes(more) if hashes.len() + more.len() <= until => hashes.extend(more),
+                _ => return Err(SessionError::broke("it did not answer with the hashes asked for")),
+            }
+        }
+    }
+    Ok(hashes)
+}
+
+/// An estimate from above of a row's encoded bytes.
+pub(crate) fn row_size(row: &Row) -> usize {
+    let target = match &row.two {
+        Standing::Holds(version) => match &version.content {
+            Content::Link { target } => target.len(),
+            _ => 0,
+        },
+        _ => 0,
+    };
+    row.name.as_bytes().len() + 2 * target + 160
 }
 
 /// An estimate from above of a path's encoded bytes.

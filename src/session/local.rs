@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::error::SessionError;
+use crate::core::age::Timestamp;
 use crate::core::base::Base;
 use crate::core::path::RelPath;
 use crate::replica::base_store::{self, Change};
@@ -13,6 +14,7 @@ use crate::replica::lock::RunLock;
 use crate::replica::pairs::{self, Agreed};
 use crate::replica::places::{Met, Places, Standing};
 use crate::replica::root::{Root, RootError};
+use crate::replica::stage::Stage;
 use crate::replica::state::State;
 
 /// How a root is opened.
@@ -136,6 +138,12 @@ impl Local {
         }
     }
 
+    /// The run ids that System 1 accepts from `peer`.
+    pub(crate) fn runs(&self, peer: Option<Id>) -> Result<Vec<[u8; 16]>, SessionError> {
+        let agreed = self.agreed(peer)?;
+        Ok(agreed.into_iter().flat_map(|agreed| [Some(agreed.run), agreed.before]).flatten().map(|id| id.0).collect())
+    }
+
     /// The base agreed on with `peer`.
     pub(crate) fn base(&self, peer: Option<Id>) -> Result<Base, SessionError> {
         match (self.state(), peer) {
@@ -145,19 +153,35 @@ impl Local {
     }
 
     /// Writes what a run settled with `peer`.
-    pub(crate) fn commit_base(&self, peer: Id, change: &Change) -> Result<(), SessionError> {
-        match self.state() {
-            Some(state) => base_store::commit(&state, peer, change).map_err(unusable),
-            None => Ok(()),
-        }
+    pub(crate) async fn commit_base(self: &Arc<Self>, peer: Option<Id>, change: Change) -> Result<(), SessionError> {
+        let local = self.clone();
+        super::blocking(move || match (local.state(), peer) {
+            (Some(state), Some(peer)) => base_store::commit(&state, peer, &change).map_err(unusable),
+            _ => Ok(()),
+        })
+        .await
     }
 
     /// On System 1: writes the new run beside the one that System 2 holds.
-    pub(crate) fn announce(&self, peer: Id, held: Option<Id>, run: Id) -> Result<(), SessionError> {
-        match self.state() {
+    pub(crate) async fn announce(self: &Arc<Self>, peer: Id, held: Option<Id>, run: Id) -> Result<(), SessionError> {
+        let local = self.clone();
+        super::blocking(move || match local.state() {
             Some(state) => pairs::announce(&state, peer, held, run).map_err(unusable),
             None => Ok(()),
-        }
+        })
+        .await
+    }
+
+    /// Opens the staging folder of a run; also what was found there that no run put there.
+    pub(crate) fn stage(&self, run: Id, now: Timestamp) -> Result<(Stage, Vec<String>), SessionError> {
+        let state = self.state().ok_or_else(|| SessionError::Root("the root has no state".into()))?;
+        Stage::open(state.folder(), run, now)
+            .map_err(|error| SessionError::Root(format!("cannot open the staging folder in .syncfiles: {error}; check its permissions and the free space")))
+    }
+
+    /// Whether nothing may be created or changed here.
+    pub(crate) fn is_look(&self) -> bool {
+        self.opening.look
     }
 
     /// The state, for one short use at a time.

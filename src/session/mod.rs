@@ -1,10 +1,38 @@
 //! Joins the rooms: one sync seen from System 2, one from System 1.
+//!
+//! Reading order: [`client`] and [`server`] tell the story from each side; `compare` and `listing` find what
+//! differs; `work`, `pump`, `transfer` and `perform` carry the plan out; `local` and `scanned` are a side's own.
 
+pub mod client;
 mod clock;
 mod compare;
 mod control;
 mod error;
 mod listing;
+mod local;
 mod options;
+mod perform;
 pub mod progress;
+mod pump;
+mod report;
+mod scanned;
+pub mod server;
 mod settle;
+mod together;
+mod transfer;
+mod work;
+
+pub use client::{Remote, sync};
+pub use error::SessionError;
+pub use local::{Local, Opening};
+pub use options::{Options, Way};
+pub use server::{Export, Exports, Served, serve};
+pub use together::sync_together;
+
+/// Runs disk work where it may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SessionError> + Send + 'static,
+) -> Result<T, SessionError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| SessionError::Root("the work on this side's folder failed; please report this".into()))?
+}

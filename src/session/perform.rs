@@ -9,7 +9,7 @@ use super::local::unusable;
 use super::work::Work;
 use crate::core::base::{BaseContent, BaseEntry};
 use crate::core::digest::Digest;
-use crate::core::moves::Move;
+use crate::core::moves::{How, Move};
 use crate::core::path::RelPath;
 use crate::core::plan::{Act, Item, Settles};
 use crate::core::side::{Side, Sides};
@@ -21,10 +21,11 @@ use crate::replica::expected::{Entry, Expected};
 use crate::replica::history::{Cause, Journal};
 use crate::replica::identity::Id;
 use crate::replica::index;
-use crate::replica::perform::{Done, Replica, Step};
+use crate::replica::perform::Replica;
 use crate::replica::prune::Limits;
 use crate::replica::root::Stat;
 use crate::replica::stage::{Stage, Staged};
+use crate::replica::step::{Done, Step};
 
 /// How one side's half of a plan went.
 #[derive(Debug, Default)]
@@ -46,6 +47,9 @@ pub(crate) async fn perform(work: Arc<Work>, run: Id, keep_days: Option<u32>) ->
     blocking(move || Performance::new(&work).carry_out(run, keep_days)).await
 }
 
+/// A day in nanoseconds.
+const DAY: i64 = 86_400 * 1_000_000_000;
+
 /// What a step settles.
 #[derive(Clone, Copy)]
 enum Settled {
@@ -57,6 +61,8 @@ enum Settled {
 
 struct Performance<'a> {
     work: &'a Work,
+    /// What is renamed, from and to, whole folders first.
+    renames: Vec<(&'a RelPath, &'a RelPath)>,
     steps: Vec<(Settled, Step)>,
     copied: u64,
     results: Results,
@@ -64,7 +70,9 @@ struct Performance<'a> {
 
 impl<'a> Performance<'a> {
     fn new(work: &'a Work) -> Performance<'a> {
-        Performance { work, steps: Vec::new(), copied: 0, results: Results::default() }
+        let arrangement = work.arrangement();
+        let renames = [renames(&arrangement.folder_moves), renames(&arrangement.moves)].concat();
+        Performance { work, renames, steps: Vec::new(), copied: 0, results: Results::default() }
     }
 
     fn carry_out(mut self, run: Id, keep_days: Option<u32>) -> Result<Results, SessionError> {
@@ -80,7 +88,7 @@ impl<'a> Performance<'a> {
                 root: &self.work.local.root,
                 stage,
                 journal: &mut journal,
-                keep: keep_days.map(Limits::days),
+                keep: keep_days.map(|days| Limits { age: i64::from(days).saturating_mul(DAY), ..Limits::default() }),
                 now: super::clock::now(),
             };
             let (settled, steps): (Vec<Settled>, Vec<Step>) = std::mem::take(&mut self.steps).into_iter().unzip();
@@ -96,7 +104,7 @@ impl<'a> Performance<'a> {
     /// What is to be done, one step an act; the replica knows the order.
     fn plan_steps(&mut self, stage: &Stage, mut staged: HashMap<usize, Staged>) {
         let arrangement = self.work.arrangement();
-        for (at, Move { from, to }) in arrangement.folder_moves.iter().chain(&arrangement.moves).enumerate() {
+        for (at, (from, to)) in self.renames.clone().into_iter().enumerate() {
             match self.entry(from) {
                 Some(expected) => {
                     let step = Step::Move { from: from.clone(), to: to.clone(), expected };
@@ -208,7 +216,7 @@ impl<'a> Performance<'a> {
     /// A move that was not done leaves every item at and below both its ends as it was.
     fn fail_move(&mut self, at: usize, failure: &Failure) {
         let arrangement = self.work.arrangement();
-        let Some(Move { from, to }) = arrangement.folder_moves.iter().chain(&arrangement.moves).nth(at) else { return };
+        let Some(&(from, to)) = self.renames.get(at) else { return };
         for (at, item) in self.work.plan.items.iter().enumerate() {
             let moved = arrangement.placed.contains(&at) && item.path.is_within(to)
                 || arrangement.paired.contains(&at) && item.path.is_within(from);
@@ -217,6 +225,23 @@ impl<'a> Performance<'a> {
             }
         }
     }
+}
+
+/// Where each thing comes to stand. Of a cycle the arrangement gives the exchanges, all with its first path; the
+/// replica wants to know where each of its members goes.
+fn renames(moves: &[Move]) -> Vec<(&RelPath, &RelPath)> {
+    let mut renames: Vec<(&RelPath, &RelPath)> = Vec::new();
+    for cycle in moves.chunk_by(|a, b| a.how == How::Exchange && b.how == How::Exchange && a.from == b.from) {
+        match cycle {
+            [Move { from, to, how: How::Rename }] => renames.push((from, to)),
+            exchanges => {
+                let ring: Vec<&RelPath> =
+                    exchanges.first().map(|first| &first.from).into_iter().chain(exchanges.iter().map(|m| &m.to)).collect();
+                renames.extend(ring.iter().zip(ring.iter().cycle().skip(1)).map(|(from, to)| (*from, *to)));
+            }
+        }
+    }
+    renames
 }
 
 /// What now stands where a version was put.

@@ -26,6 +26,7 @@ pub(crate) async fn pump(
     connection: &Connection,
     work: &Arc<Work>,
     theirs: Vec<Need>,
+    ours: Vec<Need>,
     uncertainty: i64,
 ) -> Result<(), SessionError> {
     let limit = in_flight(uncertainty);
@@ -34,7 +35,6 @@ pub(crate) async fn pump(
     let sending = stream::iter(theirs.into_iter().map(Ok)).try_for_each_concurrent(limit, |need| push(connection, work, need, &gate));
     let fetching = async {
         gate.open.notified().await;
-        let ours = work.needs();
         stream::iter(ours.into_iter().map(Ok)).try_for_each_concurrent(limit, |need| pull(connection, work, need)).await
     };
     tokio::try_join!(sending, fetching).map(|_| ())
@@ -78,6 +78,7 @@ async fn push(connection: &Connection, work: &Arc<Work>, need: Need, gate: &Gate
 async fn pull(connection: &Connection, work: &Arc<Work>, need: Need) -> Result<(), SessionError> {
     let mut channel = connection.open().await?;
     work.started(need.item);
+    work.claim(need.item, need.have);
     let opening = Opening { push: false, item: need.item, offset: need.have };
     match channel.writer.send(Bytes::copy_from_slice(&opening.encode())).await {
         Ok(()) | Err(CarrierError::Abandoned) => {}

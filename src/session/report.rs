@@ -7,7 +7,6 @@ use super::progress::{Event, Outcome, Problem, ProblemKind, Progress, Totals};
 use super::work::Work;
 use crate::core::plan::{Act, Item, Why};
 use crate::core::side::{Side, Sides};
-use crate::core::version::Content;
 use crate::protocol::message::Failure;
 
 /// Tells what the plan will do, before anything is done. In a dry run this is all that is told.
@@ -69,14 +68,11 @@ fn acts(item: &Item) -> bool {
 }
 
 fn problem(side: Side, item: &Item, failure: &Failure) -> Problem {
+    let held = "the folder holds something new or excluded, and was left".to_owned();
     let (kind, text) = match failure {
         Failure::Changed(text) => (ProblemKind::Changed, text),
         Failure::Failed(text) => (ProblemKind::Failed, text),
+        Failure::Held => (ProblemKind::Changed, &held),
     };
     Problem { side, path: item.path.clone(), text: text.clone(), kind }
-}
-
-/// Whether an item's act on a side puts a file.
-pub(crate) fn puts_file(item: &Item, side: Side) -> bool {
-    matches!(item.act.of(side), Act::Put { version, .. } if matches!(version.content, Content::File { .. }))
 }

@@ -61,19 +61,19 @@ impl Local {
 
     fn scan_now(&self, rules: &[Rules], distrust: bool, progress: &dyn Progress) -> Result<Scanned, SessionError> {
         let (filter, mut notices) = Filter::new(rules).map_err(unusable)?;
-        let started = super::clock::now();
         let index = match self.state() {
-            Some(state) => index::load(state.db()).map_err(unusable)?,
-            None => index::Index::default(),
+            Some(state) => Some(index::load(state.db()).map_err(unusable)?),
+            None => None,
         };
-        let options = ScanOptions { threads: threads(), distrust, started };
+        let options = ScanOptions { checksum: distrust, ..ScanOptions::default() };
         let told = |entries| progress.event(&Event::Scanned { entries });
-        let result = scan(&self.root, &filter, index, &options, &told).map_err(unusable)?;
+        let result = scan(&self.root, &filter, index.as_ref(), options, &told).map_err(unusable)?;
         notices.extend(result.notices);
         let mut snapshot = result.snapshot;
         snapshot.digest_all();
         let filter = Arc::new(filter);
-        Ok(Scanned { snapshot, filter, started, problems: result.problems, notices, changes: result.changes })
+        let problems = result.problems.into_iter().map(|(path, problem)| (path, problem.to_string())).collect();
+        Ok(Scanned { snapshot, filter, started: result.started, problems, notices, changes: result.changes })
     }
 
     /// The SHA-256 of files of the snapshot, in their order; what is known is not made again. A file that cannot be
@@ -99,7 +99,11 @@ impl Local {
     pub(crate) async fn store_index(self: &Arc<Self>, changes: Vec<Change>) -> Result<(), SessionError> {
         let local = self.clone();
         super::blocking(move || match local.state() {
-            Some(state) if !local.is_look() => state.store_index(&changes).map_err(unusable),
+            Some(state) if !local.is_look() && !changes.is_empty() => {
+                let writing = state.write("write the index into").map_err(unusable)?;
+                index::write(&writing, &changes).map_err(unusable)?;
+                writing.commit().map_err(unusable)
+            }
             _ => Ok(()),
         })
         .await

@@ -5,24 +5,29 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::control::{Control, path_size};
+use super::blocking;
+use super::control::{Control, ask_hashes};
 use super::error::SessionError;
 use super::listing::list;
-use super::local::{Local, Scanned};
+use super::local::{Local, Opening};
+use super::perform::{Results, perform};
 use super::progress::Progress;
-use super::transfer;
+use super::scanned::Scanned;
+use super::transfer::serve_file;
 use super::work::Work;
 use crate::core::age::Timestamp;
+use crate::core::digest::Digest;
 use crate::core::guard::MaxDelete;
 use crate::core::path::RelPath;
-use crate::core::policy::{May, Policy};
+use crate::core::policy::May;
 use crate::core::reconcile::reconcile;
 use crate::core::side::{Side, Sides};
 use crate::protocol::codec;
-use crate::protocol::frame::FrameReader;
-use crate::protocol::message::{Begin, Hello, Id, Message, Refusal, Welcome};
+use crate::protocol::message::{Begin, Hello, Message, Welcome};
 use crate::protocol::rows::{Row, tree_of};
-use crate::ssh::{Channel, Connection};
+use crate::replica::filter::Rules;
+use crate::replica::identity::Id;
+use crate::ssh::Connection;
 
 /// The most rows that a client may send: what keeps an evil one from filling this side's memory.
 const MAX_ROWS: usize = 16_000_000;
@@ -49,17 +54,30 @@ pub struct Exports {
     pub state_home: PathBuf,
 }
 
+impl Exports {
+    fn find(&self, name: &str) -> Result<&Export, SessionError> {
+        let known = || self.folders.iter().map(|export| export.name.as_str()).collect::<Vec<_>>().join(", ");
+        self.folders.iter().find(|export| export.name == name).ok_or_else(|| {
+            SessionError::Refused(format!("cannot find the export {name}: this server offers {}", known()))
+        })
+    }
+
+    fn may(&self) -> May {
+        May { write: !self.read_only, delete: !self.read_only && !self.no_delete }
+    }
+}
+
 /// What one client's run did, for the log.
 #[derive(Clone, Debug, Default)]
 pub struct Served {
-    /// The export and the folder below it that the client named.
+    /// The export that the client named, and the folder below it.
     pub root: String,
     /// Files received and sent.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Paths that could not be settled here.
-    pub failed: usize,
+    /// Acts that could not be done here.
+    pub failed: u64,
 }
 
 /// Serves one client's sync over its connection, to its end.
@@ -83,75 +101,92 @@ struct Session<'a> {
     progress: Arc<dyn Progress>,
 }
 
+/// A client's root on this side, and what this side lets it do.
+struct Opened {
+    local: Arc<Local>,
+    may: May,
+    rules: Rules,
+}
+
 /// What the questions before the plan ended with.
 enum Asked {
-    /// Nothing differs, or the client only looked.
+    /// Nothing differs, or the client is done looking.
     Done,
-    /// The client's rows, the digest of its plan, and whether its guard let it pass.
-    Compared { rows: Vec<Row>, plan: Digest, stopped: bool },
+    /// What differs, and what the client made of it.
+    Compared(Vec<Row>, Compared),
+}
+
+/// The client's plan.
+struct Compared {
+    run: Id,
+    plan: Digest,
+    entries: u64,
+    base: u64,
+    stopped: bool,
 }
 
 impl Session<'_> {
     async fn run(&self) -> Result<Served, SessionError> {
         let (_, hello) = codec::decode_hello(&self.control.receive_bytes().await?)?;
         let clock = super::clock::now();
-        let (local, may, rules) = match self.open(&hello).await {
+        let opened = match self.open(&hello).await {
             Ok(opened) => opened,
             Err(error) => {
                 self.control.send_bytes(codec::encode_welcome(&Err(error.refusal()))?).await?;
                 return Err(error);
             }
         };
-        let scan = local.scan(hello.rules.clone(), rules.clone(), hello.wish.checksum, self.progress.clone())?;
+        let theirs = Rules::try_from(hello.rules.clone()).map_err(|error| SessionError::Protocol(error.to_string()))?;
+        let rules = vec![theirs, opened.rules.clone()];
+        let scan = opened.local.scan(rules, hello.wish.checksum, self.progress.clone());
         let welcome = Welcome {
             clock,
-            root: local.id().map(|id| id.0),
-            runs: local.runs(hello.root)?,
-            rules,
-            may,
+            root: opened.local.id().map(|id| id.0),
+            runs: opened.local.runs(hello.root.map(Id))?,
+            rules: opened.rules.clone().into(),
+            may: opened.may,
             extensions: Vec::new(),
         };
         self.control.send_bytes(codec::encode_welcome(&Ok(welcome))?).await?;
         let Message::Begin(begin) = self.control.receive().await? else {
             return Err(SessionError::broke("it did not begin with a beginning"));
         };
-        let mut scanned = scan.await?;
+        let mut scanned = scan.done().await?;
         self.send_top(&scanned).await?;
-        let served = Served { root: hello.export.clone(), ..Served::default() };
-        match self.answer(&local, &mut scanned).await? {
+        let served = Served { root: format!("{}/{}", hello.export, hello.sub), ..Served::default() };
+        match self.answer(&opened.local, &mut scanned).await? {
             Asked::Done => {
-                local.store_index(scanned, Vec::new()).await?;
+                opened.local.store_index(scanned.changes).await?;
                 Ok(served)
             }
-            Asked::Compared { rows, plan, stopped } => {
-                let policy = policy(&hello, may, &begin);
-                let run = Half { session: self, hello: &hello, begin, clock, local, policy };
-                run.carry_out(scanned, rows, plan, stopped, served).await
+            Asked::Compared(rows, compared) => {
+                let half = Half { session: self, hello: &hello, begin, clock, opened };
+                half.carry_out(scanned, rows, compared, served).await
             }
         }
     }
 
     /// Finds the export and opens its root.
-    async fn open(&self, hello: &Hello) -> Result<(Arc<Local>, May, Lines), SessionError> {
-        let export = self.exports.find(&hello.export)?;
+    async fn open(&self, hello: &Hello) -> Result<Opened, SessionError> {
+        let export = self.exports.find(&hello.export)?.clone();
         let opening = Opening {
             look: hello.wish.dry,
             create: false,
             new_root: hello.wish.new_root,
-            place: export.place(&hello.sub),
+            place: format!("export:{}:{}:{}", export.name, hello.sub, export.path.display()),
             state_home: self.exports.state_home.clone(),
             exclusive: None,
         };
-        let (path, sub) = (export.path.clone(), hello.sub.clone());
-        let local = blocking(move || Local::open(&path, &sub, opening)).await?;
-        let rules = local.ignore_lines()?;
-        Ok((Arc::new(local), self.exports.may(), rules))
+        let sub = hello.sub.clone();
+        let local = blocking(move || Local::open(&export.path, &sub, opening)).await?;
+        let (rules, _) = local.rules(&Rules::default())?;
+        Ok(Opened { local: Arc::new(local), may: self.exports.may(), rules })
     }
 
     async fn send_top(&self, scanned: &Scanned) -> Result<(), SessionError> {
         let (entries, bytes) = scanned.snapshot.count();
-        let top = Message::Top { digest: scanned.snapshot.digest, entries, bytes, problems: scanned.problems() };
-        self.control.send(&top).await
+        let problems = scanned.problems.iter().take(MAX_PROBLEMS).cloned().collect();
+        self.control.send(&Message::Top { digest: scanned.snapshot.digest, entries, bytes, problems }).await
     }
 
     /// Answers questions until the client knows what differs.
@@ -165,8 +200,9 @@ impl Session<'_> {
                     self.control.send(&Message::Hashes(hashes)).await?;
                 }
                 Message::Rows(more) if rows.len() + more.len() <= MAX_ROWS => rows.extend(more),
-                Message::Compared { plan, guard } => {
-                    return Ok(Asked::Compared { rows, plan, stopped: guard.is_some() });
+                Message::Compared { run, plan, entries, base, guard } => {
+                    let stopped = guard.is_some();
+                    return Ok(Asked::Compared(rows, Compared { run: Id(run), plan, entries, base, stopped }));
                 }
                 Message::Done => return Ok(Asked::Done),
                 _ => return Err(SessionError::broke("it sent a message that has no place before the plan")),
@@ -175,14 +211,16 @@ impl Session<'_> {
     }
 }
 
+/// The most paths that could not be scanned that are told one by one.
+const MAX_PROBLEMS: usize = 200;
+
 /// This side's half of a sync, once both know what differs.
 struct Half<'a> {
     session: &'a Session<'a>,
     hello: &'a Hello,
     begin: Begin,
     clock: Timestamp,
-    local: Arc<Local>,
-    policy: Policy,
+    opened: Opened,
 }
 
 impl Half<'_> {
@@ -190,54 +228,81 @@ impl Half<'_> {
         self,
         scanned: Scanned,
         rows: Vec<Row>,
-        theirs: Digest,
-        stopped: bool,
+        compared: Compared,
         mut served: Served,
     ) -> Result<Served, SessionError> {
-        let control = self.session.control;
-        let tree = tree_of(rows, &scanned.snapshot, self.clock).map_err(|error| SessionError::Protocol(error.to_string()))?;
-        let plan = reconcile(&tree, &self.policy);
-        if plan.digest() != theirs {
+        let (control, wish) = (self.session.control, &self.hello.wish);
+        let tree = tree_of(rows, &scanned.snapshot, Sides { one: self.clock, two: self.begin.clock })
+            .map_err(|error| SessionError::Protocol(error.to_string()))?;
+        let plan = reconcile(&tree, &wish.policy(self.opened.may, self.begin.uncertainty));
+        if plan.digest() != compared.plan {
             return Err(SessionError::broke("it made another plan from the same versions; nothing was changed"));
         }
-        let first = self.begin.base.is_none();
         let now = Sides { one: self.clock, two: self.begin.clock };
-        let mut work = Work::new(Side::One, self.local.clone(), Arc::new(plan), scanned, now, self.session.progress.clone());
-        let hashes = ask_hashes(control, &work.wanted_hashes(first)).await?;
-        work.arrange(first, hashes).await?;
-        let guard = work.guard(&self.hello.wish.max_delete);
+        let local = self.opened.local.clone();
+        let mut work = Work::new(Side::One, local, plan, scanned, now, wish.mirror, self.session.progress.clone());
+        let wanted = work.wanted(self.begin.base.is_none());
+        let hashes = ask_hashes(control, &wanted.peer).await?;
+        work.arrange(wanted, hashes).await?;
+        let limit: MaxDelete = wish.max_delete.parse().map_err(|_| SessionError::broke("it set no limit on deletions"))?;
+        let guard = work.guard(limit, compared.entries, compared.base);
         control.send(&Message::Agreed { guard: guard.as_ref().err().map(SessionError::refusal) }).await?;
-        guard?;
-        if stopped || self.hello.wish.dry {
+        if guard.is_err() || compared.stopped {
             return Ok(served);
         }
-        control.send_list(work.needs(), |_| 16, Message::Needs).await?;
+        let needs = if wish.dry { work.needed() } else { work.prepare(compared.run)? };
+        served.files = needs.len() as u64;
+        served.bytes = needs.iter().map(|need| work.size(need.item)).sum();
+        control.send_list(needs, |_| 16, Message::Needs).await?;
         control.send(&Message::NeedsEnd).await?;
+        if wish.dry {
+            return Ok(served);
+        }
         let work = Arc::new(work);
-        let run = self.transfer(&work).await?;
-        let results = work.clone().perform().await?;
-        self.report(&work, results, run, &mut served).await?;
+        self.transfer(&work).await?;
+        let results = perform(work.clone(), compared.run, wish.keep_days).await?;
+        served.failed = results.failed.len() as u64;
+        self.report(&work, results, compared.run).await?;
         Ok(served)
     }
 
-    /// Serves file channels until the client says that every transfer has ended.
-    async fn transfer(&self, work: &Arc<Work>) -> Result<Id, SessionError> {
+    /// Serves file channels until the client says that every transfer has ended and everything needed is here.
+    async fn transfer(&self, work: &Arc<Work>) -> Result<(), SessionError> {
         let mut files = JoinSet::new();
-        let run = loop {
+        let mut ended = false;
+        // The client's word and the files travel on different channels, so the word may be first.
+        while !ended || work.is_waiting() || !files.is_empty() {
             tokio::select! {
                 channel = self.session.connection.accept() => match channel {
                     Some(channel) => { files.spawn(serve_file(work.clone(), channel)); }
-                    None => return Err(SessionError::Connection("the client went away".into())),
+                    None => return Err(SessionError::Connection("the client went away during the transfers".into())),
                 },
-                message = self.session.control.receive() => match message? {
-                    Message::Commit { run } => break run,
+                message = self.session.control.receive(), if !ended => match message? {
+                    Message::Commit => ended = true,
                     _ => return Err(SessionError::broke("it sent a message that has no place among transfers")),
                 },
                 Some(_) = files.join_next() => {}
             }
-        };
-        // What was sent is here: every channel is opened, and ended, before the commit is sent. What is still being staged must be waited for.
-        while files.join_next().await.is_some() {}
-        Ok(run)
+        }
+        Ok(())
+    }
+
+    /// Remembers the run beside the one that the client may still hold, and tells how it went.
+    async fn report(&self, work: &Work, results: Results, run: Id) -> Result<(), SessionError> {
+        let control = self.session.control;
+        let learned = [work.scanned.changes.clone(), results.index].concat();
+        self.opened.local.store_index(learned).await?;
+        if let Some(peer) = self.hello.root {
+            self.opened.local.announce(Id(peer), self.begin.base.map(Id), run).await?;
+        }
+        let failed = results.failed.into_iter().map(|(at, failure)| (at as u32, failure));
+        control.send_list(failed, |_| 512, Message::Failed).await?;
+        let learned = results.learned.into_iter().map(|(at, digest)| (at as u32, digest));
+        control.send_list(learned, |_| 40, Message::Learned).await?;
+        control.send(&Message::Committed { moved: results.moved, deleted: results.deleted }).await?;
+        match control.receive().await? {
+            Message::Done => Ok(()),
+            _ => Err(SessionError::broke("it did not end with an end")),
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::protocol::message::Failure;
 use crate::replica::source::{Source, SourceError};
 use crate::replica::incoming::Incoming;
 use crate::replica::stage::Staged;
-use crate::ssh::{CarrierError, ChannelReader, ChannelWriter, Chunk};
+use crate::ssh::{CarrierError, Channel, ChannelReader, ChannelWriter, Chunk};
 
 /// Files up to this size are read, hashed and sent, or received and staged, in one go.
 const SMALL: u64 = 128 * 1024;
@@ -66,26 +66,34 @@ fn read_whole(mut source: Source, offset: u64, opening: Option<Opening>) -> Resu
     Ok(bytes.freeze())
 }
 
+/// Reads a large file block by block until its end, or until nobody takes the blocks any more.
 fn read_blocks(mut source: Source, offset: u64, blocks: &mpsc::Sender<Bytes>) {
-    let read = (|| {
-        source.skip(offset)?;
-        loop {
-            let mut block = BytesMut::with_capacity(BLOCK_FRAMES * (HEAD + MAX_FRAME));
-            let mut more = true;
-            while more && block.len() < BLOCK_FRAMES * (HEAD + MAX_FRAME) {
-                more = put_data(&mut source, &mut block)?;
+    let mut skipped = source.skip(offset);
+    while skipped.is_ok() && source.left() > 0 {
+        match read_block(&mut source) {
+            Ok(block) => {
+                if blocks.blocking_send(block).is_err() {
+                    return;
+                }
             }
-            if !more {
-                frame::put_end(&mut block, &source.finish()?);
-            }
-            if blocks.blocking_send(block.freeze()).is_err() || !more {
-                return Ok(());
-            }
+            Err(error) => skipped = Err(error),
         }
-    })();
-    if let Err(error) = read {
-        let _ = blocks.blocking_send(aborted_by(None, &error));
     }
+    let end = skipped.and_then(|()| source.finish()).map_or_else(
+        |error| aborted_by(None, &error),
+        |digest| {
+            let mut end = BytesMut::new();
+            frame::put_end(&mut end, &digest);
+            end.freeze()
+        },
+    );
+    let _ = blocks.blocking_send(end);
+}
+
+fn read_block(source: &mut Source) -> Result<Bytes, SourceError> {
+    let mut block = BytesMut::with_capacity(BLOCK_FRAMES * (HEAD + MAX_FRAME));
+    while block.len() < BLOCK_FRAMES * (HEAD + MAX_FRAME) && put_data(source, &mut block)? {}
+    Ok(block.freeze())
 }
 
 /// Appends one data frame, as full as the file allows; false at the end of the file.
@@ -253,7 +261,7 @@ fn write_stream(
         while let Some(frame) = frames.frame(&mut bytes).map_err(Broken::failed)? {
             match frame {
                 Frame::Data(piece) => incoming.write(piece).map_err(Broken::failed)?,
-                Frame::End(digest) => return work.finish(item, incoming, digest).map_err(Broken::Failed),
+                Frame::End(digest) => return work.finish(incoming, digest).map_err(Broken::Failed),
                 Frame::Abort { changed, text } => return Err(aborted_there(changed, &text)),
             }
         }
@@ -277,4 +285,39 @@ async fn next_chunk(
 fn aborted_there(changed: bool, text: &[u8]) -> Broken {
     let text = format!("the other side says: {}", crate::core::shown::Shown(text));
     Broken::Failed(if changed { Failure::Changed(text) } else { Failure::Failed(text) })
+}
+
+/// Serves one channel that the client opened: sends what it asks for, or receives what it brings.
+///
+/// What is not in the plan, or was brought already, is not taken: the channel is dropped.
+pub(crate) async fn serve_file(work: Arc<Work>, channel: Channel) {
+    let Channel { mut reader, mut writer } = channel;
+    let mut frames = FrameReader::default();
+    let Ok((opening, first)) = opening(&mut frames, &mut reader).await else { return };
+    if !opening.push {
+        let outgoing = read(&work, opening.item, opening.offset, None).await;
+        let _ = send(&work, opening.item, outgoing, &mut writer).await;
+        // The client closes first; until then the channel is its own.
+        while let Ok(Some(_)) = reader.next().await {}
+    } else if work.claim(opening.item, opening.offset) {
+        let received = receive(&work, opening.item, frames, first, &mut reader).await;
+        if received.is_err() {
+            work.failed(opening.item, Failure::Failed("the connection was lost".into()));
+        }
+    }
+}
+
+/// The opening, and what came behind it in the same packet.
+async fn opening(
+    frames: &mut FrameReader,
+    reader: &mut ChannelReader,
+) -> Result<(Opening, Option<(Chunk, usize)>), Broken> {
+    loop {
+        let (chunk, _) = next_chunk(&mut None, reader).await?;
+        let mut rest = &chunk[..];
+        if let Some(opening) = frames.opening(&mut rest).map_err(Broken::failed)? {
+            let from = chunk.len() - rest.len();
+            return Ok((opening, Some((chunk, from))));
+        }
+    }
 }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::SessionError;
-use super::local::{Local, Scanned, unusable};
+use super::local::Local;
 use super::progress::{Direction, Event, Progress};
+use super::scanned::Scanned;
 use crate::core::age::{Timestamp, edited_at};
 use crate::core::digest::Digest;
 use crate::core::guard::{Census, GuardError, MaxDelete, guard};
@@ -15,7 +16,8 @@ use crate::core::plan::{Act, Item, Plan, Source as From};
 use crate::core::side::{Side, Sides};
 use crate::core::snapshot::Node;
 use crate::core::version::{Content, Version};
-use crate::protocol::message::{Failure, Id, Need, Unhashed};
+use crate::protocol::message::{Failure, Need, Unhashed};
+use crate::replica::identity::Id;
 use crate::replica::incoming::Incoming;
 use crate::replica::source::{Source, SourceError};
 use crate::replica::stage::{Promise, Stage, StageError, Staged};
@@ -34,6 +36,9 @@ pub(crate) struct Work {
     arrangement: Arrangement,
     stage: Option<Stage>,
     progress: Arc<dyn Progress>,
+    /// The digest of the plan as both sides made it, before this one learned more hashes.
+    agreed: Digest,
+    mirror: bool,
     state: Mutex<Gathered>,
 }
 
@@ -58,10 +63,13 @@ impl Work {
         plan: Plan,
         scanned: Scanned,
         now: Sides<Timestamp>,
+        mirror: bool,
         progress: Arc<dyn Progress>,
     ) -> Work {
         Work {
             side,
+            agreed: plan.digest(),
+            mirror,
             plan: Arc::new(plan),
             local,
             scanned,
@@ -71,6 +79,31 @@ impl Work {
             progress,
             state: Mutex::default(),
         }
+    }
+
+    /// The digest of the plan that both sides made.
+    pub(crate) fn agreed(&self) -> Digest {
+        self.agreed
+    }
+
+    /// How this side carries out its half.
+    pub(crate) fn arrangement(&self) -> &Arrangement {
+        &self.arrangement
+    }
+
+    /// Where received content waits, once there is any use for it.
+    pub(crate) fn stage(&self) -> Option<&Stage> {
+        self.stage.as_ref()
+    }
+
+    /// Whether one side becomes the mirror of the other.
+    pub(crate) fn is_mirror(&self) -> bool {
+        self.mirror
+    }
+
+    /// Hashes that the other side asks for.
+    pub(crate) async fn hash(&mut self, paths: &[RelPath]) -> Result<Vec<Result<Digest, Unhashed>>, SessionError> {
+        self.local.clone().hash(&mut self.scanned, paths).await
     }
 
     /// Which hashes would show that content need not be transferred.
@@ -90,7 +123,7 @@ impl Work {
         let mut plan = (*self.plan).clone();
         for (path, hash) in wanted.peer.iter().zip(theirs) {
             if let Ok(hash) = hash {
-                plan.learn(path, self.side, hash);
+                plan.learn(path, hash);
             }
         }
         self.plan = Arc::new(plan);
@@ -106,6 +139,11 @@ impl Work {
             let code = if matches!(error, GuardError::Emptied { .. }) { 27 } else { 25 };
             SessionError::Guard { code, text: error.to_string() }
         })
+    }
+
+    /// What this side needs, in path order.
+    pub(crate) fn needed(&self) -> Vec<Need> {
+        self.arrangement.needs.iter().map(|&item| Need { item: item as u32, have: 0 }).collect()
     }
 
     /// Opens staging, and says what this side needs, in path order, less what an earlier run left there.
@@ -197,6 +235,11 @@ impl Work {
         }
     }
 
+    /// Ends a large file: everything came, and has the SHA-256 that was sent with its end.
+    pub(crate) fn finish(&self, incoming: Incoming, sent: Digest) -> Result<Staged, Failure> {
+        incoming.finish(Some(sent)).map_err(|error| failure(&error))
+    }
+
     fn staging(&self, item: u32) -> Result<(&Stage, Promise), Failure> {
         let stage = self.stage.as_ref();
         let promise = self.plan.items.get(item as usize).and_then(|item| promise(item, self.side));
@@ -235,6 +278,12 @@ impl Work {
         self.progress.event(&Event::Finished { id: item.into(), ok });
     }
 
+    /// What arrived and what did not, when all transfers have ended.
+    pub(crate) fn take_received(&self) -> (HashMap<usize, Staged>, BTreeMap<usize, Failure>) {
+        let mut state = self.state();
+        (std::mem::take(&mut state.staged), std::mem::take(&mut state.failed))
+    }
+
     fn state(&self) -> MutexGuard<'_, Gathered> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -246,13 +295,14 @@ impl Work {
 }
 
 /// What is known before its first byte of the file that an item puts on `side`.
-fn promise(item: &Item, side: Side) -> Option<Promise> {
+pub(crate) fn promise(item: &Item, side: Side) -> Option<Promise> {
     let Act::Put { version, .. } = item.act.of(side) else { return None };
     let Content::File { size, sha256 } = version.content else { return None };
     Some(Promise { path: item.path.clone(), size, modified: version.modified, bits: version.bits, sha256 })
 }
 
-fn failure(error: &StageError) -> Failure {
+/// How a failure to stage is told.
+pub(crate) fn failure(error: &StageError) -> Failure {
     match error {
         StageError::Io { .. } => Failure::Failed(error.to_string()),
         _ => Failure::Changed(error.to_string()),

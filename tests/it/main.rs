@@ -1,5 +1,8 @@
 //! The integration tests: one binary, one module a topic.
 
+// What clippy allows in a test function, their helpers may do too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::print_stdout)]
+
 mod architecture;
 mod carrier;
 mod decisions;
@@ -7,4 +10,5 @@ mod house;
 mod keys;
 mod moves;
 mod reconcile;
+mod stories;
 mod support;

@@ -248,8 +248,9 @@ pub fn sync_roots(exports: Exports, target: &Path, options: &Options) -> Result<
     let recorder = Arc::new(Recorder::default());
     let local = Arc::new(Local::open(target, &RelPath::root(), opening)?);
     let export = &exports.folders[0];
+    let name = export.path.display().to_string();
     let remote =
-        Remote { export: export.name.clone(), sub: RelPath::root(), name: export.path.display().to_string() };
+        Remote { export: export.name.clone(), sub: RelPath::root(), place: format!("remote:{name}"), name };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let outcome = runtime.block_on(sync_together(exports, local, &remote, options, recorder.clone()))?;
     let events = recorder.0.lock().unwrap().clone();
