@@ -18,3 +18,5 @@ pub mod root;
 pub mod stage;
 pub mod state;
 pub mod step;
+#[cfg(test)]
+mod testing;
