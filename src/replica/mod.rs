@@ -14,6 +14,7 @@ pub mod perform;
 pub mod places;
 pub mod prune;
 mod rename;
+pub mod restore;
 pub mod root;
 pub mod stage;
 pub mod state;

@@ -9,7 +9,8 @@ use thiserror::Error;
 
 use super::commit::{CommitError, Hands, sync_fs};
 use super::expected::Expected;
-use super::history::{Cause, HistoryError, Journal, Record, Was, refused, slot_name, space};
+use super::history::{Cause, HistoryError, Journal, Record, Was, existing_bin, refused, slot_name, space};
+use super::identity::Id;
 use super::order::{Turn, is_open, turns};
 use super::prune::{Limits, prune};
 use super::rename::At;
@@ -55,8 +56,7 @@ pub fn perform(replica: Replica<'_, '_>, steps: &[Step]) -> Result<Vec<StepResul
         return Ok(Vec::new());
     }
     let Replica { root, stage, journal, keep, now } = replica;
-    let mut run =
-        Run { steps, stage, folders: BTreeMap::new(), results: BTreeMap::new(), failed: BTreeSet::new() };
+    let mut run = Run::of(steps, stage, journal)?;
     run.reserve(journal, keep, now)?;
     run.stage_folders();
     let turns = turns(steps);
@@ -81,6 +81,8 @@ type Numbers = BTreeMap<Turn, i64>;
 struct Run<'a> {
     steps: &'a [Step],
     stage: &'a Stage,
+    /// Folders of earlier runs in the history, for what is brought back from there.
+    bins: BTreeMap<Id, Root>,
     /// Staged folders, by the number of their step.
     folders: BTreeMap<usize, Staged>,
     results: BTreeMap<usize, Result<Done, CommitError>>,
@@ -88,7 +90,30 @@ struct Run<'a> {
     failed: BTreeSet<RelPath>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn of(steps: &'a [Step], stage: &'a Stage, journal: &Journal<'_>) -> Result<Run<'a>, HistoryError> {
+        let mut bins = BTreeMap::new();
+        for step in steps {
+            if let Step::Put { staged: Staged { home: Some(home), .. }, .. } = step
+                && !bins.contains_key(home)
+                && let Some(bin) = existing_bin(journal.state().folder(), *home)?
+            {
+                bins.insert(*home, bin);
+            }
+        }
+        let (folders, results) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Run { steps, stage, bins, folders, results, failed: BTreeSet::new() })
+    }
+
+    /// Where something waits for its place.
+    fn waiting<'s>(&'s self, staged: &'s Staged) -> Result<At<'s>, CommitError> {
+        let folder = match staged.home {
+            None => self.stage.as_fd(),
+            Some(home) => self.bins.get(&home).ok_or(CommitError::Changed)?.as_fd(),
+        };
+        Ok(At { folder, name: &staged.name })
+    }
+
     /// Makes room in the history, and refuses what finds none: older runs go first, this run's losers never.
     fn reserve(
         &mut self,
@@ -206,11 +231,11 @@ impl Run<'_> {
             (Turn::Do(_), Step::Move { from, to, expected }) => hands.move_entry(from, to, expected)?,
             (Turn::Do(_), Step::Put { staged, path, expected }) => {
                 let cleared = if expected.is_folder() { &Expected::Absent } else { expected };
-                hands.place(self.stage.at(&staged.name), &staged.stat, path, cleared, slot)?
+                hands.place(self.waiting(staged)?, &staged.stat, path, cleared, slot)?
             }
             (Turn::Do(at), Step::MakeFolder { path, expected, .. }) => {
                 let folder = self.folders.get(&at).ok_or(CommitError::Changed)?;
-                hands.place(self.stage.at(&folder.name), &folder.stat, path, expected, slot)?
+                hands.place(self.waiting(folder)?, &folder.stat, path, expected, slot)?
             }
             (Turn::Do(_), Step::SetBits { path, bits, expected }) => hands.set_bits(path, *bits, expected)?,
             (Turn::Do(_), Step::Remove { path, expected, .. }) => {
@@ -323,7 +348,8 @@ mod tests {
 
     #[test]
     fn a_file_that_changed_since_the_plan_is_left_whatever_the_act() {
-        let edits: [(&str, fn(&Field)); 4] = [
+        type Edit = fn(&Field);
+        let edits: [(&str, Edit); 4] = [
             ("longer", |f| fs::write(f.at("x"), "edited by the user").unwrap()),
             ("gone", |f| fs::remove_file(f.at("x")).unwrap()),
             ("now a folder", |f| {

@@ -108,3 +108,39 @@ fn clear(state: &State, run: Id) -> Result<(u64, u64), HistoryError> {
     remove_bin(state.folder(), run).map_err(refused("prune"))?;
     Ok((versions, bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replica::testing::*;
+
+    #[test]
+    fn what_is_too_old_goes_then_the_oldest_and_never_this_run() {
+        let field = Field::new(&[("a", "aaaa"), ("b", "bbbb"), ("c", "cccc"), ("d", "dddd")]);
+        let stage = field.stage(1);
+        for (number, at) in (1..).zip(["a", "b", "c", "d"]) {
+            field.perform(&stage, number, &[field.remove(at)]);
+        }
+        let state = field.state();
+        let prune = |age, bytes| {
+            let limits = Limits { age, cap: Cap::Bytes(bytes) };
+            super::prune(&state, limits, 0, Some(run(3)), Timestamp(10)).unwrap()
+        };
+        let names = || field.kept().into_iter().map(|(path, _)| path).collect::<String>();
+        assert_eq!(prune(100, 16), Pruned::default());
+        assert_eq!(prune(8, 16), Pruned { runs: 1, versions: 1, bytes: 4 });
+        assert_eq!(names(), "dcb");
+        assert_eq!(prune(100, 9), Pruned { runs: 1, versions: 1, bytes: 4 });
+        assert_eq!((names(), space(&state).unwrap()), ("dc".into(), (8, 2)));
+        assert_eq!(prune(0, 0).runs, 1);
+        assert_eq!(names(), "c");
+        assert!(!field.at(&format!(".syncfiles/history/{}", run(4))).exists());
+    }
+
+    #[test]
+    fn a_percentage_is_of_the_whole_file_system() {
+        let field = Field::new(&[]);
+        let all = Cap::Percent(100).bytes(&field.root).unwrap();
+        assert!(all > 0 && Cap::Percent(10).bytes(&field.root).unwrap() <= all / 10 + 10);
+    }
+}

@@ -111,7 +111,10 @@ pub(crate) fn record(step: &Step, folder: Option<&Staged>) -> Record {
         new: stat.map(Made::of),
     };
     match step {
-        Step::Put { staged, path, expected } => put(path, expected, Some(&staged.stat)),
+        Step::Put { staged, path, expected } => {
+            let cause = if staged.home.is_some() { Cause::Restored } else { Cause::Put };
+            Record { cause, ..put(path, expected, Some(&staged.stat)) }
+        }
         Step::MakeFolder { path, expected, .. } => put(path, expected, folder.map(|folder| &folder.stat)),
         Step::Move { from, to, expected } => Record {
             path: to.clone(),

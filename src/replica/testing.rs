@@ -73,7 +73,7 @@ impl Field {
     }
 
     pub(crate) fn stage(&self, number: u8) -> Stage {
-        Stage::open(self.state().folder(), run(number), LATER).unwrap().0
+        Stage::open(self.state().folder(), run(number), Timestamp(0)).unwrap().0
     }
 
     /// What a scan sees at `at` and remembers of it.
