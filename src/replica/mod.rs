@@ -3,4 +3,7 @@
 pub mod filter;
 pub mod hash;
 pub mod index;
+mod list;
+mod pool;
 pub mod root;
+pub mod scan;
