@@ -1,0 +1,440 @@
+//! What earlier runs learnt of this root's files, so that an unchanged file is never read twice.
+//!
+//! One SQLite row a path that has a hash or a moment of edit to remember. The key is the path with NUL for `/`:
+//! NUL sorts before every byte of a name, so the order of keys is path order.
+//!
+//! # When a hash is trusted
+//!
+//! A hash is *stored* only if one of the file's two times, modification or change, is more than [`MARGIN`] older
+//! than the start of the scan that saw it. Then every later write shows: it sets both times to its own moment,
+//! which is a later one. (Were both times recent, a write in the same tick of the clock would not show.) One old
+//! time is enough, or every file just received, whose change time is new and whose modification time is its
+//! source's, would be read again by the next scan.
+//!
+//! A stored hash is *used* if inode, size, modification and change time are equal at the same path. Under another
+//! path the row is found by its inode. If the change time is equal too, the file moved along with its folder. If
+//! not, a rename may have set it, and the rest must match and the inode must be no younger than the row: an inode
+//! number is given again after a deletion, and archives give many files one time and one size.
+//!
+//! The *moment of an edit* is kept for what was received, and holds as long as inode, size and modification time do.
+
+use std::sync::OnceLock;
+
+use rusqlite::{Connection, Row, params};
+use thiserror::Error;
+
+use super::root::Stat;
+use crate::core::age::Timestamp;
+use crate::core::digest::Digest;
+use crate::core::path::RelPath;
+use crate::core::snapshot::{Link, Node, Seen};
+
+/// How coarse a file system's times may be: nanoseconds (FAT counts in two seconds).
+pub const MARGIN: i64 = 2_000_000_000;
+
+/// Why the index cannot be used. Losing it is safe: everything is hashed again.
+#[derive(Debug, Error)]
+pub enum IndexError {
+    /// Reading.
+    #[error("cannot read the index: {0}; remove the index from .syncfiles to have it made again")]
+    Load(rusqlite::Error),
+    /// Writing.
+    #[error("cannot write the index: {0}; check the free space, or remove the index from .syncfiles")]
+    Store(rusqlite::Error),
+}
+
+/// What the index remembers of one file or link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Inode and change time when it was seen.
+    pub seen: Seen,
+    /// Length in bytes.
+    pub size: u64,
+    /// Modification time.
+    pub modified: Timestamp,
+    /// SHA-256 of a file's content.
+    pub sha256: Option<Digest>,
+    /// The moment of the edit on this system's clock, where it is not `modified`.
+    pub edited: Option<Timestamp>,
+}
+
+impl Entry {
+    /// What is worth remembering of `node`, seen by a scan that began at `started`; often nothing.
+    pub fn of(node: &Node, started: Timestamp) -> Option<Entry> {
+        let (seen, size, modified, edited, sha256) = match node {
+            Node::File(f) => (f.seen, f.size, f.modified, f.edited, f.sha256.filter(|_| f.size > 0)),
+            Node::Link(Link { target, modified, edited, seen }) => {
+                (*seen, target.len() as u64, *modified, *edited, None)
+            }
+            Node::Folder(_) | Node::Unknown(_) => return None,
+        };
+        let settled = modified.min(seen.changed).0 < started.0.saturating_sub(MARGIN);
+        let sha256 = sha256.filter(|_| settled);
+        let edited = (edited != modified).then_some(edited);
+        (sha256.is_some() || edited.is_some()).then_some(Entry { seen, size, modified, sha256, edited })
+    }
+
+    /// Whether `stat` shows an inode that has not been written to since.
+    fn is_of(&self, stat: &Stat) -> bool {
+        (self.seen.inode, self.size, self.modified) == (stat.seen.inode, stat.size, stat.modified)
+    }
+}
+
+/// What the index tells of a file: its hash, and the moment of its edit.
+pub(crate) type Memory = (Option<Digest>, Option<Timestamp>);
+
+/// A row to write.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// Remember this of the path.
+    Put(RelPath, Entry),
+    /// Forget the path.
+    Remove(RelPath),
+}
+
+/// All rows in memory, grouped by folder: about a hundred bytes a file.
+#[derive(Debug, Default)]
+pub struct Index {
+    /// In the order of their paths' bytes.
+    folders: Vec<Rows>,
+    /// Inode, folder and row, in order; made when the first file is not found by its path.
+    by_inode: OnceLock<Vec<(u64, u32, u32)>>,
+}
+
+/// The rows of one folder's members, in order of their names.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    path: Box<[u8]>,
+    /// All names, one after the other.
+    names: Vec<u8>,
+    /// Where each name ends, and what is remembered.
+    rows: Vec<(u32, Entry)>,
+}
+
+impl Rows {
+    /// The number of rows.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The name of row `at`.
+    pub(crate) fn name(&self, at: usize) -> &[u8] {
+        let start = if at == 0 { 0 } else { self.rows[at - 1].0 as usize };
+        &self.names[start..self.rows[at].0 as usize]
+    }
+
+    /// What row `at` remembers (hash, moment of edit) of what `stat` shows at the row's own path, if it is the same inode.
+    pub(crate) fn at(&self, at: usize, stat: &Stat) -> Option<Memory> {
+        let entry = Some(&self.rows[at].1).filter(|entry| entry.is_of(stat))?;
+        Some((entry.sha256.filter(|_| entry.seen.changed == stat.seen.changed), entry.edited))
+    }
+
+    /// The path of row `at`.
+    pub(crate) fn path(&self, at: usize) -> Option<RelPath> {
+        let separator: &[u8] = if self.path.is_empty() { b"" } else { b"/" };
+        RelPath::parse(&[&self.path, separator, self.name(at)].concat()).ok()
+    }
+
+    fn push(&mut self, name: &[u8], entry: Entry) {
+        self.names.extend_from_slice(name);
+        self.rows.push((self.names.len() as u32, entry));
+    }
+}
+
+impl Index {
+    /// The rows of the members of `folder` (components joined by `/`).
+    pub(crate) fn within(&self, folder: &[u8]) -> Option<&Rows> {
+        let at = self.folders.binary_search_by(|rows| (*rows.path).cmp(folder)).ok()?;
+        Some(&self.folders[at])
+    }
+
+    /// Every folder with rows, and its path.
+    pub(crate) fn folders(&self) -> impl Iterator<Item = (&[u8], &Rows)> {
+        self.folders.iter().map(|rows| (&*rows.path, rows))
+    }
+
+    /// What is remembered, under another path, of the inode that `stat` shows.
+    pub(crate) fn moved(&self, stat: &Stat) -> Option<Memory> {
+        let by_inode = self.by_inode.get_or_init(|| self.sort_by_inode());
+        let start = by_inode.partition_point(|row| row.0 < stat.seen.inode);
+        by_inode[start..]
+            .iter()
+            .take_while(|row| row.0 == stat.seen.inode)
+            .map(|&(_, folder, row)| &self.folders[folder as usize].rows[row as usize].1)
+            .find(|entry| {
+                let same_life = stat.born.is_some_and(|born| born <= entry.seen.changed);
+                entry.is_of(stat) && (entry.seen.changed == stat.seen.changed || same_life)
+            })
+            .map(|entry| (entry.sha256, entry.edited))
+    }
+
+    fn sort_by_inode(&self) -> Vec<(u64, u32, u32)> {
+        let mut all = Vec::with_capacity(self.folders.iter().map(Rows::len).sum());
+        for (folder, rows) in self.folders.iter().enumerate() {
+            let of =
+                |(row, (_, entry)): (usize, &(u32, Entry))| (entry.seen.inode, folder as u32, row as u32);
+            all.extend(rows.rows.iter().enumerate().map(of));
+        }
+        all.sort_unstable();
+        all
+    }
+}
+
+/// Makes the table where it is absent.
+pub fn create(db: &Connection) -> Result<(), IndexError> {
+    db.execute_batch(
+        "CREATE TABLE IF NOT EXISTS file (
+            path BLOB PRIMARY KEY,      -- components joined by NUL
+            inode INTEGER NOT NULL, size INTEGER NOT NULL,
+            modified INTEGER NOT NULL, changed INTEGER NOT NULL,    -- nanoseconds since 1970
+            sha256 BLOB, edited INTEGER
+        ) STRICT, WITHOUT ROWID",
+    )
+    .map_err(IndexError::Store)
+}
+
+/// Reads every row in one pass. A row that cannot have been written by [`store`] is passed over.
+pub fn load(db: &Connection) -> Result<Index, IndexError> {
+    let mut statement = db
+        .prepare("SELECT path, inode, size, modified, changed, sha256, edited FROM file ORDER BY path")
+        .map_err(IndexError::Load)?;
+    let mut rows = statement.query([]).map_err(IndexError::Load)?;
+    let mut grouping = Grouping::default();
+    while let Some(row) = rows.next().map_err(IndexError::Load)? {
+        let key = row.get_ref(0).map_err(IndexError::Load)?;
+        let (Ok(key), Some(entry)) = (key.as_blob(), read_entry(row)) else { continue };
+        grouping.add(key, entry);
+    }
+    Ok(grouping.finish())
+}
+
+/// Writes `changes` in one transaction, the later of two for one path last; nothing at all if there are none.
+pub fn store(db: &mut Connection, changes: &[Change]) -> Result<(), IndexError> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let transaction = db.transaction().map_err(IndexError::Store)?;
+    write(&transaction, changes)?;
+    transaction.commit().map_err(IndexError::Store)
+}
+
+/// As [`store`], in the caller's own transaction.
+pub fn write(db: &Connection, changes: &[Change]) -> Result<(), IndexError> {
+    let put = "INSERT OR REPLACE INTO file VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let mut put = db.prepare_cached(put).map_err(IndexError::Store)?;
+    let mut remove = db.prepare_cached("DELETE FROM file WHERE path = ?1").map_err(IndexError::Store)?;
+    for change in changes {
+        match change {
+            Change::Put(path, entry) => put.execute(params![
+                key_of(path),
+                entry.seen.inode.cast_signed(),
+                entry.size.cast_signed(),
+                entry.modified.0,
+                entry.seen.changed.0,
+                entry.sha256.map(|digest| digest.0),
+                entry.edited.map(|edited| edited.0),
+            ]),
+            Change::Remove(path) => remove.execute([key_of(path)]),
+        }
+        .map_err(IndexError::Store)?;
+    }
+    Ok(())
+}
+
+fn key_of(path: &RelPath) -> Vec<u8> {
+    path.as_bytes().iter().map(|&byte| if byte == b'/' { 0 } else { byte }).collect()
+}
+
+fn read_entry(row: &Row<'_>) -> Option<Entry> {
+    let number = |at| row.get::<_, i64>(at).ok();
+    let sha256 = match row.get_ref(5).ok()?.as_blob_or_null().ok()? {
+        Some(bytes) => Some(Digest(bytes.try_into().ok()?)),
+        None => None,
+    };
+    Some(Entry {
+        seen: Seen { inode: number(1)?.cast_unsigned(), changed: Timestamp(number(4)?) },
+        size: number(2)?.cast_unsigned(),
+        modified: Timestamp(number(3)?),
+        sha256,
+        edited: row.get::<_, Option<i64>>(6).ok()?.map(Timestamp),
+    })
+}
+
+/// Turns rows in path order into rows by folder. Files of a folder come before, between and after those of the
+/// folders in it, so the folders on the way down are open at once.
+#[derive(Default)]
+struct Grouping {
+    open: Vec<Rows>,
+    done: Vec<Rows>,
+}
+
+impl Grouping {
+    fn add(&mut self, key: &[u8], entry: Entry) {
+        let at = key.iter().rposition(|&byte| byte == 0);
+        let (folder, name) = at.map_or((&b""[..], key), |at| (&key[..at], &key[at + 1..]));
+        let is_above = |open: &[u8]| {
+            folder
+                .strip_prefix(open)
+                .is_some_and(|rest| open.is_empty() || rest.first().is_none_or(|&b| b == 0))
+        };
+        while self.open.last().is_some_and(|rows| !is_above(&rows.path)) {
+            self.done.extend(self.open.pop());
+        }
+        match self.open.last_mut() {
+            Some(rows) if *rows.path == *folder => rows.push(name, entry),
+            _ => {
+                let mut rows = Rows { path: folder.into(), ..Rows::default() };
+                rows.push(name, entry);
+                self.open.push(rows);
+            }
+        }
+    }
+
+    fn finish(mut self) -> Index {
+        self.done.append(&mut self.open);
+        for rows in &mut self.done {
+            rows.names.shrink_to_fit();
+            rows.rows.shrink_to_fit();
+            rows.path.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b'/');
+        }
+        self.done.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        Index { folders: self.done, by_inode: OnceLock::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::snapshot::File;
+    use crate::core::version::Bits;
+    use crate::replica::root::Kind;
+    use proptest::prelude::*;
+
+    fn path(text: &str) -> RelPath {
+        RelPath::parse(text.as_bytes()).unwrap()
+    }
+
+    fn entry(inode: u64) -> Entry {
+        Entry {
+            seen: Seen { inode, changed: Timestamp(50) },
+            size: 7,
+            modified: Timestamp(40),
+            sha256: Some(Digest::of(&inode.to_le_bytes())),
+            edited: None,
+        }
+    }
+
+    fn stat(inode: u64, changed: i64, born: i64) -> Stat {
+        Stat {
+            kind: Kind::File,
+            size: 7,
+            bits: Bits::default(),
+            modified: Timestamp(40),
+            born: Some(Timestamp(born)),
+            seen: Seen { inode, changed: Timestamp(changed) },
+            links: 1,
+            device: 1,
+            mounted: false,
+        }
+    }
+
+    fn stored(changes: &[Change]) -> Index {
+        let mut db = Connection::open_in_memory().unwrap();
+        create(&db).unwrap();
+        store(&mut db, changes).unwrap();
+        load(&db).unwrap()
+    }
+
+    fn rows(index: &Index) -> Vec<(RelPath, Entry)> {
+        let of = |rows: &Rows| {
+            (0..rows.len()).map(|at| (rows.path(at).unwrap(), rows.rows[at].1)).collect::<Vec<_>>()
+        };
+        let mut all: Vec<_> = index.folders().flat_map(|(_, rows)| of(rows)).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    fn file(modified: i64, changed: i64, edited: i64) -> Node {
+        Node::File(File {
+            size: 3,
+            sha256: Some(Digest::of(b"abc")),
+            bits: Bits::default(),
+            modified: Timestamp(modified),
+            edited: Timestamp(edited),
+            seen: Seen { inode: 1, changed: Timestamp(changed) },
+        })
+    }
+
+    #[test]
+    fn a_hash_is_kept_only_once_a_time_of_the_file_is_older_than_its_scan() {
+        let started = Timestamp(10 * MARGIN);
+        let kept = |modified, changed| Entry::of(&file(modified, changed, modified), started).is_some();
+        assert!(kept(MARGIN, MARGIN));
+        assert!(!kept(10 * MARGIN, 10 * MARGIN), "edited in the tick of the scan");
+        assert!(!kept(9 * MARGIN, 9 * MARGIN), "edited in the margin");
+        assert!(kept(MARGIN, 10 * MARGIN), "received just now with an old modification time");
+        assert!(kept(99 * MARGIN, MARGIN), "a modification time in the future");
+        let received = Entry::of(&file(9 * MARGIN, 9 * MARGIN, 5), started).unwrap();
+        assert_eq!((received.sha256, received.edited), (None, Some(Timestamp(5))));
+    }
+
+    #[test]
+    fn a_row_is_used_at_its_path_only_with_every_time_unchanged() {
+        let index = stored(&[Change::Put(path("d/f"), entry(1))]);
+        let rows = index.within(b"d").unwrap();
+        assert!(rows.at(0, &stat(1, 50, 0)).unwrap().0.is_some());
+        assert!(
+            rows.at(0, &stat(1, 51, 0)).unwrap().0.is_none(),
+            "content may have changed and its time been set back"
+        );
+        assert!(rows.at(0, &stat(2, 50, 0)).is_none());
+    }
+
+    #[test]
+    fn a_renamed_inode_keeps_its_hash_and_a_reborn_one_does_not() {
+        let index = stored(&[Change::Put(path("a"), entry(1)), Change::Put(path("b"), entry(2))]);
+        assert_eq!(index.moved(&stat(2, 60, 50)).unwrap().0, entry(2).sha256);
+        assert_eq!(index.moved(&stat(2, 60, 51)), None, "born after the row was made");
+        assert_eq!(index.moved(&stat(3, 50, 0)), None);
+        let no_birth = Stat { born: None, ..stat(2, 60, 0) };
+        assert_eq!(index.moved(&no_birth), None);
+        assert_eq!(
+            index.moved(&Stat { born: None, ..stat(2, 50, 0) }).unwrap().0,
+            entry(2).sha256,
+            "moved with its folder"
+        );
+    }
+
+    #[test]
+    fn a_file_of_another_making_in_the_table_is_passed_over() {
+        let mut db = Connection::open_in_memory().unwrap();
+        create(&db).unwrap();
+        store(&mut db, &[Change::Put(path("a"), entry(1)), Change::Put(path("b"), entry(2))]).unwrap();
+        db.execute("UPDATE file SET sha256 = x'00' WHERE path = CAST('a' AS BLOB)", []).unwrap();
+        assert_eq!(rows(&load(&db).unwrap()), [(path("b"), entry(2))]);
+        store(&mut db, &[Change::Remove(path("b"))]).unwrap();
+        assert!(rows(&load(&db).unwrap()).is_empty());
+    }
+
+    fn any_path() -> impl Strategy<Value = RelPath> {
+        let name = proptest::collection::vec(prop_oneof![1..4u8, 45..48u8, 97..99u8, 253..=255u8], 1..4);
+        proptest::collection::vec(name, 1..5)
+            .prop_filter_map("a path", |names| RelPath::parse(&names.join(&b'/')).ok())
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_keys_is_path_order(a in any_path(), b in any_path()) {
+            prop_assert_eq!(key_of(&a).cmp(&key_of(&b)), a.cmp(&b));
+        }
+
+        #[test]
+        fn what_is_stored_is_loaded(paths in proptest::collection::btree_set(any_path(), 0..30), edited: Option<i64>, inode: u64) {
+            let edited = edited.map(Timestamp);
+            let all: Vec<_> = paths.into_iter().map(|path| (path, Entry { edited, ..entry(inode) })).collect();
+            let changes: Vec<_> = all.iter().map(|(path, entry)| Change::Put(path.clone(), *entry)).collect();
+            let index = stored(&changes);
+            prop_assert_eq!(rows(&index), all);
+        }
+    }
+}
