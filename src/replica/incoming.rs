@@ -137,7 +137,7 @@ impl Incoming {
             return Err(StageError::WrongContent { path: promise.path.clone() });
         }
         let stat = seal(&file, &promise).map_err(&refused)?;
-        Ok(Staged { name, stat, sha256: Some(sha256) })
+        Ok(Staged { name: name.into_bytes().into(), home: None, stat, sha256: Some(sha256) })
     }
 
     /// Hashes what the file holds and goes on behind it.
@@ -177,4 +177,119 @@ fn resumable_name(promise: &Promise) -> String {
     hasher.update(&promise.modified.0.to_le_bytes());
     hasher.update(promise.sha256.as_ref().map_or(&[], |digest| &digest.0[..]));
     format!("r{:.32}-{:x}", hasher.finish().to_string(), promise.size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::age::Timestamp;
+    use crate::core::version::Bits;
+    use crate::replica::expected::Expected;
+    use crate::replica::testing::*;
+    use std::fs;
+
+    fn big() -> Vec<u8> {
+        (0..RESUMABLE * 2).map(|at| (at / 1000) as u8).collect()
+    }
+
+    #[test]
+    fn a_transfer_that_was_cut_goes_on_where_it_stopped_in_the_next_run() {
+        let (field, bytes) = (Field::new(&[]), big());
+        let promise = promise("d/big", &bytes);
+        let first = field.stage(1);
+        let mut cut = first.incoming(&promise).unwrap();
+        cut.write(&bytes[..1_500_000]).unwrap();
+        drop((cut, first));
+        let second = field.stage(2);
+        let other = Promise { modified: Timestamp(0), ..promise.clone() };
+        assert_eq!(second.incoming(&other).unwrap().written(), 0);
+        let mut rest = second.incoming(&promise).unwrap();
+        assert_eq!(rest.written(), 1_500_000);
+        rest.write(&bytes[1_500_000..]).unwrap();
+        let staged = rest.finish(Some(Digest::of(&bytes))).unwrap();
+        assert_eq!((staged.sha256, staged.stat.modified), (promise.sha256, promise.modified));
+        assert_eq!((staged.stat.size, staged.stat.bits), (promise.size, promise.bits));
+        drop(second);
+        let (late, left) = Stage::open(field.state().folder(), run(3), LATER).unwrap();
+        assert_eq!((late.incoming(&promise).unwrap().written(), left), (0, vec![]), "nobody went on with it");
+    }
+
+    #[test]
+    fn two_writers_of_one_promise_do_not_meet() {
+        let (field, bytes) = (Field::new(&[]), big());
+        let stage = field.stage(1);
+        let mut one = stage.incoming(&promise("f", &bytes)).unwrap();
+        let mut other = stage.incoming(&promise("f", &bytes)).unwrap();
+        one.write(&bytes).unwrap();
+        other.write(&bytes).unwrap();
+        assert_ne!(one.finish(None).unwrap().name, other.finish(None).unwrap().name);
+    }
+
+    #[test]
+    fn bytes_that_were_not_promised_are_refused_and_wrong_ones_not_resumed() {
+        let (field, bytes) = (Field::new(&[]), big());
+        let stage = field.stage(1);
+        let promise = promise("f", &bytes);
+        let mut short = stage.incoming(&promise).unwrap();
+        short.write(&bytes[1..]).unwrap();
+        assert!(matches!(short.write(b"xy"), Err(StageError::WrongSize { .. })));
+        assert!(matches!(short.finish(None), Err(StageError::WrongSize { .. })));
+        let mut wrong = stage.incoming(&promise).unwrap();
+        wrong.write(b"?").unwrap();
+        assert!(matches!(wrong.finish(None), Err(StageError::WrongContent { .. })));
+        assert_eq!(stage.incoming(&promise).unwrap().written(), 0);
+        let unpromised = Promise { sha256: None, size: 1, ..promise };
+        let mut told = stage.incoming(&unpromised).unwrap();
+        told.write(b"x").unwrap();
+        assert!(matches!(told.finish(Some(Digest::of(b"y"))), Err(StageError::WrongContent { .. })));
+    }
+
+    #[test]
+    fn a_copy_is_made_of_what_the_plan_saw_only() {
+        let field = Field::new(&[("from", "content")]);
+        let stage = field.stage(1);
+        let Expected::Entry(saw) = field.saw("from") else { panic!("it stands there") };
+        let promise = Promise { bits: Bits::of_mode(0o7555), ..promise("to", b"content") };
+        let staged = stage.copy(&field.root, &path("from"), &saw, &promise).unwrap();
+        assert_eq!((staged.sha256, staged.stat.bits.mode()), (promise.sha256, 0o555));
+        let time = fs::metadata(field.at("from")).unwrap().modified().unwrap();
+        fs::write(field.at("from"), "CONTENT").unwrap();
+        fs::File::options().write(true).open(field.at("from")).unwrap().set_modified(time).unwrap();
+        let changed = stage.copy(&field.root, &path("from"), &saw, &promise);
+        assert!(matches!(changed, Err(StageError::Changed { .. } | StageError::WrongContent { .. })));
+    }
+
+    #[test]
+    fn clearing_a_dead_run_leaves_what_no_run_staged() {
+        let field = Field::new(&[]);
+        let dead = field.stage(1);
+        staged(&dead, "f", "small");
+        staged(&dead, "l", "-> target");
+        dead.folder(&path("d"), Bits::of_mode(0o755)).unwrap();
+        drop(dead);
+        let folder = field.at(&format!(".syncfiles/stage/{}", run(1)));
+        fs::write(folder.join("mine"), "mine").unwrap();
+        fs::write(folder.join("s7-3"), "longer than it says").unwrap();
+        fs::write(field.at(".syncfiles/stage/file"), "mine").unwrap();
+        let state = field.state();
+        let (stage, mut left) = Stage::open(state.folder(), run(2), LATER).unwrap();
+        left.sort();
+        let shown = |name: &str| format!(".syncfiles/stage/{name}");
+        let run = run(1);
+        assert_eq!(left, [shown(&format!("{run}/mine")), shown(&format!("{run}/s7-3")), shown("file")]);
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
+        stage.close().unwrap();
+    }
+
+    #[test]
+    fn the_staging_of_a_run_that_lives_is_not_touched() {
+        let (field, bytes) = (Field::new(&[]), big());
+        let living = field.stage(1);
+        let mut incoming = living.incoming(&promise("f", &bytes)).unwrap();
+        let other = field.stage(2);
+        assert_eq!(other.incoming(&promise("f", &bytes)).unwrap().written(), 0);
+        incoming.write(&bytes).unwrap();
+        other.close().unwrap();
+        assert!(incoming.finish(None).is_ok());
+    }
 }

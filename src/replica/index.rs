@@ -80,6 +80,9 @@ impl Entry {
     }
 }
 
+/// What the index tells of a file: its hash, and the moment of its edit.
+pub(crate) type Memory = (Option<Digest>, Option<Timestamp>);
+
 /// A row to write.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
@@ -120,13 +123,10 @@ impl Rows {
         &self.names[start..self.rows[at].0 as usize]
     }
 
-    /// What row `at` remembers of the inode that `stat` shows at the row's own path: hash and moment of edit.
-    pub(crate) fn at(&self, at: usize, stat: &Stat) -> (Option<Digest>, Option<Timestamp>) {
-        let entry = &self.rows[at].1;
-        if !entry.is_of(stat) {
-            return (None, None);
-        }
-        (entry.sha256.filter(|_| entry.seen.changed == stat.seen.changed), entry.edited)
+    /// What row `at` remembers (hash, moment of edit) of what `stat` shows at the row's own path, if it is the same inode.
+    pub(crate) fn at(&self, at: usize, stat: &Stat) -> Option<Memory> {
+        let entry = Some(&self.rows[at].1).filter(|entry| entry.is_of(stat))?;
+        Some((entry.sha256.filter(|_| entry.seen.changed == stat.seen.changed), entry.edited))
     }
 
     /// The path of row `at`.
@@ -154,17 +154,18 @@ impl Index {
     }
 
     /// What is remembered, under another path, of the inode that `stat` shows.
-    pub(crate) fn moved(&self, stat: &Stat) -> (Option<Digest>, Option<Timestamp>) {
+    pub(crate) fn moved(&self, stat: &Stat) -> Option<Memory> {
         let by_inode = self.by_inode.get_or_init(|| self.sort_by_inode());
         let start = by_inode.partition_point(|row| row.0 < stat.seen.inode);
-        let found = by_inode[start..].iter().take_while(|row| row.0 == stat.seen.inode);
-        for entry in found.map(|&(_, folder, row)| &self.folders[folder as usize].rows[row as usize].1) {
-            let same_life = stat.born.is_some_and(|born| born <= entry.seen.changed);
-            if entry.is_of(stat) && (entry.seen.changed == stat.seen.changed || same_life) {
-                return (entry.sha256, entry.edited);
-            }
-        }
-        (None, None)
+        by_inode[start..]
+            .iter()
+            .take_while(|row| row.0 == stat.seen.inode)
+            .map(|&(_, folder, row)| &self.folders[folder as usize].rows[row as usize].1)
+            .find(|entry| {
+                let same_life = stat.born.is_some_and(|born| born <= entry.seen.changed);
+                entry.is_of(stat) && (entry.seen.changed == stat.seen.changed || same_life)
+            })
+            .map(|entry| (entry.sha256, entry.edited))
     }
 
     fn sort_by_inode(&self) -> Vec<(u64, u32, u32)> {
@@ -381,24 +382,24 @@ mod tests {
     fn a_row_is_used_at_its_path_only_with_every_time_unchanged() {
         let index = stored(&[Change::Put(path("d/f"), entry(1))]);
         let rows = index.within(b"d").unwrap();
-        assert!(rows.at(0, &stat(1, 50, 0)).0.is_some());
+        assert!(rows.at(0, &stat(1, 50, 0)).unwrap().0.is_some());
         assert!(
-            rows.at(0, &stat(1, 51, 0)).0.is_none(),
+            rows.at(0, &stat(1, 51, 0)).unwrap().0.is_none(),
             "content may have changed and its time been set back"
         );
-        assert!(rows.at(0, &stat(2, 50, 0)).0.is_none());
+        assert!(rows.at(0, &stat(2, 50, 0)).is_none());
     }
 
     #[test]
     fn a_renamed_inode_keeps_its_hash_and_a_reborn_one_does_not() {
         let index = stored(&[Change::Put(path("a"), entry(1)), Change::Put(path("b"), entry(2))]);
-        assert_eq!(index.moved(&stat(2, 60, 50)).0, entry(2).sha256);
-        assert_eq!(index.moved(&stat(2, 60, 51)).0, None, "born after the row was made");
-        assert_eq!(index.moved(&stat(3, 50, 0)).0, None);
+        assert_eq!(index.moved(&stat(2, 60, 50)).unwrap().0, entry(2).sha256);
+        assert_eq!(index.moved(&stat(2, 60, 51)), None, "born after the row was made");
+        assert_eq!(index.moved(&stat(3, 50, 0)), None);
         let no_birth = Stat { born: None, ..stat(2, 60, 0) };
-        assert_eq!(index.moved(&no_birth).0, None);
+        assert_eq!(index.moved(&no_birth), None);
         assert_eq!(
-            index.moved(&Stat { born: None, ..stat(2, 50, 0) }).0,
+            index.moved(&Stat { born: None, ..stat(2, 50, 0) }).unwrap().0,
             entry(2).sha256,
             "moved with its folder"
         );

@@ -179,6 +179,11 @@ impl Root {
         }
     }
 
+    /// The member `name` of `folder`, which was opened through this root.
+    pub(crate) fn spot_in<'a>(&'a self, folder: &'a OwnedFd, name: &'a Name) -> Spot<'a> {
+        Spot { root: self, folder: folder.as_fd(), name: name.as_bytes() }
+    }
+
     fn enter(&self, name: &[u8]) -> io::Result<Root> {
         use std::os::unix::ffi::OsStrExt;
         let folder = Spot { root: self, folder: self.folder.as_fd(), name }.open_folder()?;
@@ -317,7 +322,7 @@ impl Root {
 }
 
 /// What stands at the single component `name` in `folder`, a link not followed and nothing mounted by looking.
-pub(crate) fn stat_at(folder: impl AsFd, name: impl rustix::path::Arg) -> io::Result<Stat> {
+fn stat_at(folder: impl AsFd, name: impl rustix::path::Arg) -> io::Result<Stat> {
     statx(folder, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT)
 }
 
@@ -364,7 +369,7 @@ fn confined(folder: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedF
     opened
 }
 
-fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     Shown(path.as_os_str().as_encoded_bytes()).to_string()
 }
 

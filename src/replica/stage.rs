@@ -89,8 +89,10 @@ pub struct Promise {
 /// Something whole, waiting for its place.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Staged {
-    /// Its name in the staging folder.
-    pub(crate) name: String,
+    /// Its name in the staging folder, or its slot in the history.
+    pub(crate) name: Box<[u8]>,
+    /// The run in whose history it waits to be brought back; none for the staging folder.
+    pub(crate) home: Option<Id>,
     /// What the file system says of it.
     pub stat: Stat,
     /// SHA-256 of a file.
@@ -156,7 +158,7 @@ impl Stage {
             self.at(&name).stat()?.ok_or(io::Error::from(Errno::NOENT))
         };
         let stat = make().map_err(failed("stage the link", path))?;
-        Ok(Staged { name, stat, sha256: None })
+        Ok(Staged { name: name.into_bytes().into(), home: None, stat, sha256: None })
     }
 
     /// Stages an empty folder.
@@ -172,16 +174,16 @@ impl Stage {
             made.stat_self()
         };
         let stat = make().map_err(failed("make the folder", path))?;
-        Ok(Staged { name, stat, sha256: None })
+        Ok(Staged { name: name.into_bytes().into(), home: None, stat, sha256: None })
     }
 
     /// Removes something staged that will not get a place.
     pub fn discard(&self, staged: Staged) -> io::Result<()> {
-        clear(&self.folder, staged.name.as_bytes()).map(|_| ())
+        clear(&self.folder, &staged.name).map(|_| ())
     }
 
     /// Where `name` waits.
-    pub(crate) fn at<'a>(&'a self, name: &'a str) -> At<'a> {
+    fn at<'a>(&'a self, name: &'a str) -> At<'a> {
         At { folder: self.folder.as_fd(), name: name.as_bytes() }
     }
 
