@@ -276,7 +276,10 @@ impl Model<'_> {
             let usable = |side: &Side, name: &String| {
                 self.case.trees.of(*side).get(name).is_none_or(|e| e.kind == entry.kind)
             };
-            let name = names.into_iter().find(|name| BOTH.iter().all(|side| usable(side, name)));
+            let mut names = names.to_vec();
+            names.retain(|name| BOTH.iter().all(|side| usable(side, name)));
+            let there = |name: &&String| BOTH.iter().any(|s| self.case.trees.of(*s).contains_key(*name));
+            let name = names.iter().find(there).or(names.first()).cloned();
             self.kept.extend(name.map(|name| (name, entry)));
         }
     }
