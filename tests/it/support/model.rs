@@ -185,9 +185,9 @@ impl Model<'_> {
     }
 
     fn mode(&self, path: &str, one: &Entry, two: &Entry) -> Option<u32> {
-        let alike = |b: &&Entry| match (&b.kind, &one.kind) {
-            (Kind::File(_), Kind::File(_)) | (Kind::Folder, Kind::Folder) => true,
-            _ => false,
+        let class = (one.kind == Kind::Folder, matches!(one.kind, Kind::File(_)));
+        let alike = |b: &&Entry| {
+            (b.kind == Kind::Folder, matches!(b.kind, Kind::File(_))) == class && class != (false, false)
         };
         let base = self.base(path).filter(alike).map(|b| b.mode);
         if one.mode == two.mode {
