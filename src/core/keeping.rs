@@ -10,6 +10,8 @@ use super::policy::{ConflictPolicy, Policy};
 use super::side::Side;
 use super::version::{Standing, Version};
 
+const SIDES: [Side; 2] = [Side::One, Side::Two];
+
 /// A loser that both sides keep beside the winner.
 pub(crate) struct Kept {
     /// Where it stood.
@@ -43,7 +45,8 @@ pub(crate) fn losers(folder: &RelPath, fork: &Fork, policy: &Policy) -> BTreeMap
     kept
 }
 
-/// The first name under which `version` stands already or can stand, on both sides.
+/// The first name under which `version` stands already on a side, or else the first under which it can stand on
+/// both. One that stands already comes first, so that a run which could not settle the conflict adds nothing later.
 fn free_name(
     folder: &RelPath,
     fork: &Fork,
@@ -53,17 +56,16 @@ fn free_name(
 ) -> Option<Name> {
     let hash = hash_of(&version.content)?;
     let equal = |other: &Version| other.content.same(&version.content) == Some(true);
-    let usable = |candidate: &Name| {
-        let member =
-            fork.members.binary_search_by(|(n, _)| n.cmp(candidate)).ok().map(|at| &fork.members[at].1);
-        let stands = [Side::One, Side::Two].iter().all(|&side| match member.map(|m| m.at(side)) {
-            None | Some(Standing::Absent) => true,
-            Some(Standing::Unknown) => false,
-            Some(Standing::Holds(other)) => equal(other),
-        });
-        stands
-            && kept.get(candidate).is_none_or(|other| equal(&other.version))
-            && folder.join(candidate).is_ok()
+    let standing = |candidate: &Name, side: Side| {
+        let at = fork.members.binary_search_by(|(n, _)| n.cmp(candidate)).ok()?;
+        Some(fork.members[at].1.at(side)).filter(|standing| **standing != Standing::Absent)
     };
-    DIGITS.iter().filter_map(|&digits| kept_name(name, &hash, digits)).find(usable)
+    let stands = |candidate: &Name| SIDES.iter().any(|&side| standing(candidate, side).is_some());
+    let usable = |candidate: &Name| {
+        let free = |side| standing(candidate, side).is_none_or(|s| s.version().is_some_and(equal));
+        let shared = kept.get(candidate).is_none_or(|other| equal(&other.version));
+        SIDES.into_iter().all(free) && shared && folder.join(candidate).is_ok()
+    };
+    let names = || DIGITS.iter().filter_map(|&digits| kept_name(name, &hash, digits)).filter(usable);
+    names().find(stands).or_else(|| names().next())
 }

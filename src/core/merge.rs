@@ -1,12 +1,9 @@
 //! The three-way tree on which decisions are made: base, System 1 and System 2 side by side, path by path.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use thiserror::Error;
-
 use super::age::Timestamp;
 use super::base::{Base, BaseContent, BaseEntry};
 use super::kept::looks_kept;
-use super::path::{MAX_DEPTH, MAX_PATH, Name, RelPath};
+use super::path::{MAX_DEPTH, Name, RelPath};
 use super::side::{Side, Sides};
 use super::snapshot::{Folder, Node, Snapshot};
 use super::version::Standing;
@@ -175,100 +172,4 @@ fn component(row: &(RelPath, BaseEntry), start: usize) -> &[u8] {
 
 fn as_folder(node: &Node) -> Option<&Folder> {
     if let Node::Folder(folder) = node { Some(folder) } else { None }
-}
-
-/// Why lines are not a [`Fork`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
-pub enum ForkError {
-    /// A line is deeper than its predecessor allows, or than any path is.
-    #[error("a line of the tree of differences is too deep")]
-    Depth,
-    /// Names in a folder do not ascend.
-    #[error("the tree of differences is out of order")]
-    Order,
-}
-
-/// One path of a [`Fork`] on the wire: parents before members, members in order. The root is not a line.
-#[derive(Serialize, Deserialize)]
-struct Line {
-    /// Components before the name.
-    depth: u16,
-    name: Name,
-    base: Option<BaseEntry>,
-    one: Standing,
-    two: Standing,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Lines {
-    root: (Standing, Standing),
-    lines: Vec<Line>,
-}
-
-impl Serialize for Fork {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut lines = Vec::new();
-        write_lines(&self.members, 0, &mut lines);
-        Lines { root: (self.one.clone(), self.two.clone()), lines }.serialize(serializer)
-    }
-}
-
-fn write_lines(members: &[(Name, Fork)], depth: u16, lines: &mut Vec<Line>) {
-    for (name, fork) in members {
-        let Fork { base, one, two, members } = fork.clone_line();
-        lines.push(Line { depth, name: name.clone(), base, one, two });
-        debug_assert!(members.is_empty());
-        write_lines(&fork.members, depth.saturating_add(1), lines);
-    }
-}
-
-impl Fork {
-    fn clone_line(&self) -> Fork {
-        Fork { base: self.base.clone(), one: self.one.clone(), two: self.two.clone(), members: Vec::new() }
-    }
-}
-
-impl<'de> Deserialize<'de> for Fork {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Fork, D::Error> {
-        let Lines { root: (one, two), lines } = Lines::deserialize(deserializer)?;
-        let members = read_lines(lines).map_err(serde::de::Error::custom)?;
-        Ok(Fork { base: None, one, two, members })
-    }
-}
-
-/// Rebuilds the tree with a stack of open folders, so that depth and length are checked before anything nests.
-fn read_lines(lines: Vec<Line>) -> Result<Vec<(Name, Fork)>, ForkError> {
-    let mut open: Vec<(Name, Fork)> = Vec::new();
-    let mut top: Vec<(Name, Fork)> = Vec::new();
-    let mut length = 0;
-    for Line { depth, name, base, one, two } in lines {
-        let depth = usize::from(depth);
-        if depth > open.len() || depth >= MAX_DEPTH {
-            return Err(ForkError::Depth);
-        }
-        while open.len() > depth {
-            length -= close(&mut open, &mut top)?;
-        }
-        length += name.as_bytes().len() + 1;
-        if length > MAX_PATH + 1 {
-            return Err(ForkError::Depth);
-        }
-        open.push((name, Fork { base, one, two, members: Vec::new() }));
-    }
-    while !open.is_empty() {
-        close(&mut open, &mut top)?;
-    }
-    Ok(top)
-}
-
-/// Moves the innermost open fork into its parent; returns the bytes that its name took in a path.
-fn close(open: &mut Vec<(Name, Fork)>, top: &mut Vec<(Name, Fork)>) -> Result<usize, ForkError> {
-    let Some((name, fork)) = open.pop() else { return Ok(0) };
-    let siblings = open.last_mut().map_or(top, |(_, parent)| &mut parent.members);
-    if siblings.last().is_some_and(|(last, _)| *last >= name) {
-        return Err(ForkError::Order);
-    }
-    let length = name.as_bytes().len() + 1;
-    siblings.push((name, fork));
-    Ok(length)
 }

@@ -5,8 +5,10 @@
 pub mod age;
 pub mod base;
 mod contest;
+mod decision;
 pub mod digest;
 mod folder_moves;
+pub mod fork_wire;
 pub mod guard;
 mod keeping;
 pub(crate) mod kept;

@@ -1,12 +1,13 @@
 //! The decision what a sync does: from a three-way tree and a policy to a plan for both sides.
 //!
 //! Total, deterministic, and the same on both systems. Who wins one path is decided in
-//! [`contest`](super::contest); here the winners become acts, folders follow their members, and what a side does
+//! `contest.rs`; here the winners become acts, folders follow their members, and what a side does
 //! not accept is suppressed *after* the decision.
 
 use super::age::Timestamp;
-use super::base::{Base, BaseContent};
+use super::base::Base;
 use super::contest::{Shape, Verdict};
+use super::decision::{Decision, agree, copy, holds, nothing, on, skipped};
 use super::keeping::{Kept, losers};
 use super::merge::{Fork, merge};
 use super::path::{Name, RelPath};
@@ -14,7 +15,7 @@ use super::plan::{Act, Item, Plan, Settles, Source, Why};
 use super::policy::{May, Policy};
 use super::side::{Side, Sides};
 use super::snapshot::Snapshot;
-use super::version::{Content, Standing, Version};
+use super::version::{Standing, Version};
 
 /// Decides every path of `fork`. A comparison that only a missing hash could decide counts as a difference: see
 /// [`undecided`](super::question::undecided).
@@ -51,13 +52,6 @@ impl Left {
         self.survivors |= other.survivors;
         self.unknown |= other.unknown;
     }
-}
-
-/// What is to become of one path, before suppression.
-struct Decision {
-    act: Sides<Act>,
-    why: Why,
-    settles: Settles,
 }
 
 struct Judge<'a> {
@@ -265,53 +259,4 @@ impl Judge<'_> {
         }
         self.items[slot] = Some(Item { path, saw: fork.standings(), act, suppressed, why, settles });
     }
-}
-
-/// Neither side holds anything that counts: a row without anything on either side goes.
-fn nothing(fork: &Fork) -> Option<Decision> {
-    let absent = fork.one == Standing::Absent && fork.two == Standing::Absent;
-    (absent && fork.base.is_some()).then(|| Decision {
-        act: Sides::default(),
-        why: Why::Agreed,
-        settles: Settles::Absent,
-    })
-}
-
-/// What `side` holds is made on the other.
-fn copy(side: Side, version: &Version, why: Why) -> Decision {
-    let put = Act::Put { version: version.clone(), from: Source::Peer };
-    Decision { act: on(side.other(), put), why, settles: holds(version) }
-}
-
-/// Both hold the same content: bits are set where they differ from the merged ones. Nothing if the base says so.
-fn agree(fork: &Fork, both: Sides<&Version>, merged: &Version) -> Option<Decision> {
-    let bits = |v: &Version| if v.bits == merged.bits { Act::Nothing } else { Act::SetBits(merged.bits) };
-    let act = Sides { one: bits(both.one), two: bits(both.two) };
-    let quiet = act == Sides::default();
-    let gone = fork.base.as_ref().is_some_and(|b| b.content == BaseContent::Folder { gone: true });
-    if quiet && !gone && fork.is_base(merged) == Some(true) {
-        return None;
-    }
-    Some(Decision { act, why: if quiet { Why::Agreed } else { Why::Bits }, settles: holds(merged) })
-}
-
-/// Both sides stay as they are.
-fn skipped(why: Why) -> Decision {
-    Decision { act: Sides::default(), why, settles: Settles::Keep }
-}
-
-fn on(side: Side, act: Act) -> Sides<Act> {
-    let mut acts = Sides::default();
-    *acts.of_mut(side) = act;
-    acts
-}
-
-fn holds(version: &Version) -> Settles {
-    let content = match version.content {
-        Content::File { size: 0, .. } => {
-            Content::File { size: 0, sha256: Some(super::digest::Digest::of(b"")) }
-        }
-        ref other => other.clone(),
-    };
-    Settles::Version { content, bits: version.bits }
 }

@@ -276,6 +276,18 @@ fn keep_both_takes_a_longer_name_where_something_else_has_the_name() {
 }
 
 #[test]
+fn keep_both_finds_its_loser_again_after_a_shorter_name_became_free() {
+    let pull =
+        Policy { may: Sides { one: ALL, two: NONE }, delete: true, ..conflict(ConflictPolicy::KeepBoth) };
+    let old = tree! {"a.conflict-2d711642" => file("other")};
+    let one = tree! {"a" => file("y").aged(1), "a.conflict-2d711642" => file("other")};
+    let two = tree! {"a" => file("x").aged(9)};
+    let first = sync(old, one, two, pull);
+    assert!(first.one.contains_key("a.conflict-2d711642b726b044"));
+    assert_eq!(sync_from(&first.base, first.one, first.two, pull).acts, 0);
+}
+
+#[test]
 fn keep_both_keeps_a_file_beside_a_folder() {
     let one = tree! {"p" => folder(), "p/a" => file("y").aged(90)};
     sync(Tree::new(), one, tree! {"p" => file("x").aged(1)}, conflict(ConflictPolicy::KeepBoth))

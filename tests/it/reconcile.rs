@@ -1,7 +1,11 @@
 //! Properties of the decision, over random trees: it converges, it agrees with the model, it is idempotent,
 //! symmetric, blind to what is settled, and asks for every hash it needs.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use syncfiles::core::merge::{Fork, merge, merge_differing};
 use syncfiles::core::plan::{Act, Item, Plan, Settles, Why};
 use syncfiles::core::policy::{ConflictPolicy, Policy};
@@ -111,6 +115,29 @@ fn know_everything(case: &mut Case) {
 
 fn without_agreed(plan: Plan) -> Vec<Item> {
     plan.items.into_iter().filter(|item| item.why != Why::Agreed).collect()
+}
+
+/// The properties prove nothing about rows that never occur.
+#[test]
+fn the_random_cases_reach_every_row() {
+    let mut runner = TestRunner::deterministic();
+    let (mut seen, mut acts) = (BTreeMap::new(), BTreeMap::new());
+    for _ in 0..2_000 {
+        let case = case().new_tree(&mut runner).unwrap().current();
+        for item in plan(&case).items {
+            let why = format!("{:?}", item.why);
+            *seen.entry(why.replace("Two", "One")).or_insert(0) += 1;
+            for act in [&item.act.one, &item.act.two] {
+                let from = if let Act::Put { from, .. } = act { format!("{from:?}") } else { String::new() };
+                let kind = format!("{act:?}").split(['(', ' ']).next().unwrap_or_default().to_owned();
+                *acts.entry(kind + from.split('(').next().unwrap_or_default()).or_insert(0) += 1;
+            }
+            let settles = format!("{:?}", item.settles).split(' ').next().unwrap_or_default().to_owned();
+            *acts.entry(settles).or_insert(0) += 1;
+        }
+    }
+    let rare: Vec<_> = seen.iter().chain(&acts).filter(|(_, count)| **count < 10).collect();
+    assert!(rare.is_empty() && seen.len() == 13 && acts.len() == 10, "{seen:?} {acts:?}");
 }
 
 proptest! {

@@ -185,9 +185,9 @@ impl Model<'_> {
     }
 
     fn mode(&self, path: &str, one: &Entry, two: &Entry) -> Option<u32> {
-        let alike = |b: &&Entry| match (&b.kind, &one.kind) {
-            (Kind::File(_), Kind::File(_)) | (Kind::Folder, Kind::Folder) => true,
-            _ => false,
+        let class = (one.kind == Kind::Folder, matches!(one.kind, Kind::File(_)));
+        let alike = |b: &&Entry| {
+            (b.kind == Kind::Folder, matches!(b.kind, Kind::File(_))) == class && class != (false, false)
         };
         let base = self.base(path).filter(alike).map(|b| b.mode);
         if one.mode == two.mode {
@@ -276,7 +276,10 @@ impl Model<'_> {
             let usable = |side: &Side, name: &String| {
                 self.case.trees.of(*side).get(name).is_none_or(|e| e.kind == entry.kind)
             };
-            let name = names.into_iter().find(|name| BOTH.iter().all(|side| usable(side, name)));
+            let mut names = names.to_vec();
+            names.retain(|name| BOTH.iter().all(|side| usable(side, name)));
+            let there = |name: &&String| BOTH.iter().any(|s| self.case.trees.of(*s).contains_key(*name));
+            let name = names.iter().find(there).or(names.first()).cloned();
             self.kept.extend(name.map(|name| (name, entry)));
         }
     }

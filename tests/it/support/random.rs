@@ -80,9 +80,11 @@ fn build(cells: &Cells, rows: &[bool], policy: Policy) -> Case {
         let kept = shape.get(*at).filter(|e| e.visible()).cloned();
         for (tree, (same, new)) in [(&mut case.trees.one, one), (&mut case.trees.two, two)] {
             let entry = match same {
-                0..=5 => kept.clone(),
+                0..=4 => kept.clone(),
+                5 => None,
+                7 if new.0 % 2 == 1 => Some(Entry { kind: Kind::Unknown, mode: 0o755, age: 0 }),
                 // Gone folders are often still there.
-                6 if shape.get(*at).is_some() => {
+                6 if shape.contains_key(*at) => {
                     shape.get(*at).map(|e| Entry { kind: Kind::Folder, ..e.clone() })
                 }
                 _ => entry(*new, deep),
