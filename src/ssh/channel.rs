@@ -178,7 +178,7 @@ impl Drop for Ends {
                 self.lane.desert();
                 let over = self.lane.finished.load(Ordering::Acquire) && self.lane.eof_came();
                 if !over && self.lane.ended().is_none() {
-                    link.post(Frame::Abandon(self.lane.id));
+                    link.outbox.post(Frame::Abandon(self.lane.id));
                 }
             }
         }

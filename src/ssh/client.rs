@@ -1,25 +1,25 @@
-//! The client's end: connecting, logging in, and what russh's session calls back.
+//! The client's end: connecting and logging in.
 
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
-use russh::client::{self, AuthResult, DisconnectReason, Session};
-use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{Channel, ChannelId, ChannelOpenFailure, Names};
+use russh::client::{self, AuthResult};
+use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey};
 
 use super::SUBSYSTEM;
-use super::connection::{Connection, Trunk};
+use super::connection::Connection;
 use super::error::{CarrierError, ConnectError};
-use super::flow::{Flow, algorithms};
+use super::flow::{Flow, PACKET, algorithms};
 use super::frame::{LINK, preface};
-use super::lane::Lane;
 use super::link::{CutOnDrop, Link};
 use super::port::{Port, write_link};
 use super::socket::{Socket, Stream};
+use super::trunk::Trunk;
+use super::visitor::{Verdict, Visitor};
 
 /// A future that a trait object can return.
 pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -106,7 +106,7 @@ impl Dialer {
     /// Makes an SSH connection within the deadline, which stands still while a person is asked.
     pub(super) async fn set_up(&self, login: Login) -> Result<Trunk, ConnectError> {
         let link = Link::new(&self.config.flow);
-        let verdict = Arc::new(Verdict { accepted: self.host_key.get().cloned(), ..Verdict::default() });
+        let verdict = Arc::new(Verdict::new(self.host_key.get().cloned()));
         let abandoned = CutOnDrop::new(&link);
         let made = {
             let mut making = pin!(self.make(&link, &verdict, login));
@@ -174,12 +174,10 @@ impl Dialer {
         port.data(first.freeze()).await.map_err(|error| failed(&error))?;
         tokio::spawn(write_link(link.clone(), port));
         match link.greeting().await {
-            Ok(_) => Ok(()),
-            Err(Ok(refusal)) => Err(ConnectError::Refused(refusal)),
-            Err(Err(CarrierError::Abandoned)) => {
-                Err(ConnectError::Refused("it does not serve syncfiles".into()))
-            }
-            Err(Err(cause)) => Err(failed(&cause)),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(refusal)) => Err(ConnectError::Refused(refusal)),
+            Err(CarrierError::Abandoned) => Err(ConnectError::Refused("it does not serve syncfiles".into())),
+            Err(cause) => Err(failed(&cause)),
         }
     }
 
@@ -191,7 +189,7 @@ impl Dialer {
             ),
             limits: flow.rekey(),
             window_size: flow.ssh_window(),
-            maximum_packet_size: super::flow::PACKET as u32,
+            maximum_packet_size: PACKET as u32,
             channel_buffer_size: 16,
             preferred: algorithms(self.config.chacha_first),
             inactivity_timeout: None,
@@ -242,171 +240,4 @@ async fn with_hash(
         None => HashAlg::Sha512,
     };
     Ok(Some(PrivateKeyWithHashAlg::new(key, Some(hash))))
-}
-
-/// What became of the host key, told past russh.
-#[derive(Default)]
-struct Verdict {
-    accepted: Option<PublicKey>,
-    key: OnceLock<PublicKey>,
-    refusal: Mutex<Option<String>>,
-    asking: AtomicBool,
-}
-
-impl Verdict {
-    fn explain(&self, stop: &Stop) -> ConnectError {
-        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
-        refusal.map_or_else(|| ConnectError::Protocol(stop.to_string()), ConnectError::HostKey)
-    }
-
-    fn refuse(&self, why: String) -> bool {
-        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
-        false
-    }
-}
-
-/// Why a session was stopped: by russh or by us.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Stop {
-    #[error("{0}")]
-    Ssh(#[from] russh::Error),
-    #[error("{0}")]
-    Carrier(#[from] CarrierError),
-}
-
-/// What russh's client session calls back. Never waits, but for the host-key check.
-pub(super) struct Visitor {
-    link: Arc<Link>,
-    check: Arc<dyn HostCheck>,
-    verdict: Arc<Verdict>,
-    /// This end's number of the link channel: the first one opened.
-    link_number: Option<u32>,
-}
-
-impl Drop for Visitor {
-    /// The session has ended, for whatever reason.
-    fn drop(&mut self) {
-        let cause = match self.link.farewell() {
-            true => CarrierError::Closed,
-            false => CarrierError::lost("the server hung up"),
-        };
-        self.link.fail(cause);
-    }
-}
-
-impl Visitor {
-    /// A broken protocol ends the connection with its own cause.
-    fn judge(&self, result: Result<(), CarrierError>) -> Result<(), Stop> {
-        result.inspect_err(|cause| self.link.fail(cause.clone())).map_err(Stop::from)
-    }
-}
-
-/// Every channel that a server tries to open is refused.
-macro_rules! server_opens_nothing {
-    ($($name:ident($($what:ty),*);)*) => {$(
-        async fn $name(
-            &mut self,
-            _: Channel<client::Msg>,
-            $(_: $what,)*
-            reply: client::ChannelOpenHandle,
-            _: &mut Session,
-        ) -> Result<(), Stop> {
-            reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
-            Ok(())
-        }
-    )*};
-}
-
-impl client::Handler for Visitor {
-    type Error = Stop;
-
-    async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, Stop> {
-        let PublicKeyOrCertificate::PublicKey { key, .. } = key else {
-            return Ok(self.verdict.refuse("the server showed a certificate that was not asked for".into()));
-        };
-        if let Some(accepted) = &self.verdict.accepted {
-            let same = accepted.key_data() == key.key_data();
-            return Ok(same || self.verdict.refuse("the server's host key changed during the sync".into()));
-        }
-        self.verdict.asking.store(true, Ordering::SeqCst);
-        let answer = self.check.check(key.clone()).await;
-        self.verdict.asking.store(false, Ordering::SeqCst);
-        let _ = self.verdict.key.set(key.clone());
-        Ok(answer.map_or_else(|why| self.verdict.refuse(why), |()| true))
-    }
-
-    /// Against Terrapin. russh tells only the client, so the client insists for both ends.
-    async fn kex_done(&mut self, _: Option<&[u8]>, names: &Names, _: &mut Session) -> Result<(), Stop> {
-        match names.strict_kex() {
-            true => Ok(()),
-            false => Err(CarrierError::Protocol("no strict key exchange").into()),
-        }
-    }
-
-    async fn channel_open_confirmation(
-        &mut self,
-        id: ChannelId,
-        _: u32,
-        _: u32,
-        _: &mut Session,
-    ) -> Result<(), Stop> {
-        if self.link_number.is_none() {
-            self.link_number = Some(id.number());
-            return Ok(());
-        }
-        let lane = Lane::new(id.number(), self.link.clone(), false);
-        self.link.enter(id.number(), &lane);
-        self.judge(self.link.enter_sender(&lane))
-    }
-
-    async fn data(&mut self, id: ChannelId, data: &[u8], _: &mut Session) -> Result<(), Stop> {
-        if self.link_number == Some(id.number()) {
-            return match self.link.arrive(data) {
-                Ok(rest) if rest.is_empty() => Ok(()),
-                Ok(_) => self.judge(Err(CarrierError::Protocol("a frame that only clients send"))),
-                Err(cause) => self.judge(Err(cause)),
-            };
-        }
-        match self.link.lane(id.number()) {
-            Some(lane) => self.judge(lane.arrive(data, super::flow::charge(data.len()))),
-            None => Ok(()),
-        }
-    }
-
-    async fn channel_eof(&mut self, id: ChannelId, _: &mut Session) -> Result<(), Stop> {
-        if let Some(lane) = self.link.lane(id.number()) {
-            lane.arrive_eof();
-        }
-        Ok(())
-    }
-
-    async fn channel_close(&mut self, id: ChannelId, _: &mut Session) -> Result<(), Stop> {
-        if self.link_number == Some(id.number()) {
-            let cause = if self.link.farewell() { CarrierError::Closed } else { CarrierError::Abandoned };
-            return self.judge(Err(cause));
-        }
-        self.link.peer_closed(id.number());
-        Ok(())
-    }
-
-    async fn disconnected(&mut self, reason: DisconnectReason<Stop>) -> Result<(), Stop> {
-        let cause = match &reason {
-            _ if self.link.farewell() => CarrierError::Closed,
-            DisconnectReason::Error(Stop::Carrier(cause)) => cause.clone(),
-            DisconnectReason::Error(Stop::Ssh(error)) => CarrierError::lost(error),
-            DisconnectReason::ReceivedDisconnect(_) => CarrierError::lost("the server hung up"),
-        };
-        self.link.fail(cause);
-        Ok(())
-    }
-
-    server_opens_nothing! {
-        server_channel_open_session();
-        server_channel_open_agent_forward();
-        server_channel_open_x11(&str, u32);
-        server_channel_open_direct_streamlocal(&str);
-        server_channel_open_forwarded_streamlocal(&str);
-        server_channel_open_direct_tcpip(&str, u32, &str, u32);
-        server_channel_open_forwarded_tcpip(&str, u32, &str, u32);
-    }
 }

@@ -8,6 +8,8 @@ use russh::{Preferred, cipher, kex};
 
 /// The largest payload of one SSH data packet, bytes. Both ends split at it, so both count alike.
 pub(super) const PACKET: usize = 61_440;
+/// Bytes of control messages that one end may have under way: a credit of their own, apart from that of files.
+pub(super) const MESSAGE_WINDOW: u32 = 4 << 20;
 /// The least that one packet is charged, bytes: bounds the number of packets, not only their bytes.
 pub(super) const MIN_CHARGE: usize = 256;
 

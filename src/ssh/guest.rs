@@ -1,75 +1,24 @@
 //! What russh's server session calls back for one SSH connection: who may come in, and the refusal of everything else.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use russh::keys::{HashAlg, PublicKey};
+use russh::keys::HashAlg;
 use russh::server::{self, Auth, ChannelOpenHandle, Msg, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Pty};
 use tokio::sync::oneshot;
 
 use super::SUBSYSTEM;
-use super::client::Stop;
-use super::connection::Inner;
 use super::error::CarrierError;
 use super::flow::charge;
 use super::frame::{FILE, Frame, LINK, PREFACE};
 use super::lane::Lane;
 use super::link::Link;
 use super::port::Port;
+use super::principal::{Door, Peer, Principal};
 use super::recycle::Successors;
-
-/// What a key may do, in the terms of whoever authorised it; handed on in [`Peer`].
-pub type Grant = Arc<dyn Any + Send + Sync>;
-
-/// Decides who may log in. Asked only after the key's signature was verified.
-pub trait Authorize: Send + Sync + 'static {
-    /// `None` refuses. `address` is `None` where the stream is not a network connection.
-    fn authorize(&self, user: &str, key: &PublicKey, address: Option<SocketAddr>) -> Option<Grant>;
-}
-
-impl<F> Authorize for F
-where
-    F: Fn(&str, &PublicKey, Option<SocketAddr>) -> Option<Grant> + Send + Sync + 'static,
-{
-    fn authorize(&self, user: &str, key: &PublicKey, address: Option<SocketAddr>) -> Option<Grant> {
-        self(user, key, address)
-    }
-}
-
-/// Who is at the other end.
-#[derive(Clone)]
-pub struct Peer {
-    /// The name that was logged in with. The peer's choice: escape it before it is shown.
-    pub user: String,
-    /// The key that was logged in with; `None` where the stream was already authenticated.
-    pub key: Option<PublicKey>,
-    /// That key's SHA-256 fingerprint, empty without a key.
-    pub fingerprint: String,
-    /// Where the connection came from.
-    pub address: Option<SocketAddr>,
-    /// What [`Authorize`] granted; `()` where the stream was already authenticated.
-    pub grant: Grant,
-}
-
-/// Whom the login made of a connection. There is exactly one a connection.
-pub(super) enum Principal {
-    /// A client with a sync of its own.
-    Client(Box<Peer>),
-    /// The next SSH connection of a sync that is already here.
-    Successor(Arc<Inner>),
-}
-
-/// How clients of a stream prove who they are.
-#[derive(Clone)]
-pub(super) enum Door {
-    /// With a key that this lets in.
-    Keys(Arc<dyn Authorize>),
-    /// The stream is authenticated.
-    Open,
-}
+use super::visitor::Stop;
 
 /// A channel's way from being opened to being of use.
 enum Slot {
@@ -182,7 +131,7 @@ impl Guest {
                 Ok(())
             }
             FILE => {
-                let owner = self.link.owner.get().and_then(Weak::upgrade).ok_or(BAD)?;
+                let owner = self.link.owner().ok_or(BAD)?;
                 let lane = Lane::new(number, self.link.clone(), true);
                 self.link.enter_sender(&lane)?;
                 self.link.enter(id.number(), &lane);
@@ -196,12 +145,11 @@ impl Guest {
     }
 
     fn link_data(&mut self, data: &[u8]) -> Result<(), CarrierError> {
-        for frame in self.link.arrive(data)? {
-            let Frame::Successor(key) = frame else { continue };
-            let owner = self.link.owner.get().and_then(Weak::upgrade);
+        for key in self.link.arrive(data)? {
+            let owner = self.link.owner();
             let owner = owner.ok_or(CarrierError::Protocol("a successor before the hello"))?;
             self.successors.expect(&key, &owner)?;
-            self.link.post(Frame::Expected);
+            self.link.outbox.post(Frame::Expected);
         }
         Ok(())
     }
@@ -217,11 +165,7 @@ fn rejected() -> Auth {
 impl Drop for Guest {
     /// The session has ended, for whatever reason.
     fn drop(&mut self) {
-        let cause = match self.link.farewell() {
-            true => CarrierError::Closed,
-            false => CarrierError::lost("the client hung up"),
-        };
-        self.link.fail(cause);
+        self.link.hung_up("the client hung up");
     }
 }
 

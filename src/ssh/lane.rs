@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::error::CarrierError;
 use super::link::Link;
+use super::wait::locked;
 
 /// One channel, shared by its two halves and its link.
 pub(super) struct Lane {
@@ -52,10 +53,6 @@ struct Inbox {
     /// The client has closed the channel: the server takes all its credit back, so nothing is acknowledged any more.
     released: bool,
     waker: Option<Waker>,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Lane {
@@ -127,10 +124,10 @@ impl Lane {
                 return Err(CarrierError::Protocol("data after the end of a channel"));
             }
             inbox.held = inbox.held.saturating_add(cost);
-            if inbox.held > self.link.windows().channel {
+            if inbox.held > self.link.ledger.windows().channel {
                 return Err(CarrierError::Protocol("more data than the channel's credit"));
             }
-            self.link.hold(cost)?;
+            self.link.ledger.hold(cost)?;
             let unread = inbox.deserted || data.is_empty();
             if !unread {
                 inbox.queue.push_back((Bytes::copy_from_slice(data), cost));
@@ -213,7 +210,7 @@ impl Lane {
             return (bytes, 0);
         }
         inbox.held = inbox.held.saturating_sub(bytes);
-        self.link.let_go(bytes);
+        self.link.ledger.let_go(bytes);
         (bytes, bytes)
     }
 
@@ -221,7 +218,7 @@ impl Lane {
     pub(super) fn release(&self) {
         let mut inbox = locked(&self.inbox);
         if !std::mem::replace(&mut inbox.released, true) {
-            self.link.let_go(std::mem::take(&mut inbox.held));
+            self.link.ledger.let_go(std::mem::take(&mut inbox.held));
             inbox.queue.clear();
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! A [`Connection`] carries one sync: ordered control messages, and channels of bytes, over russh. Reading order: `socket`
 //! (the stream russh gets), `flow` (how much may be under way), `frame` (the link channel's bytes), `lane` (one channel's
-//! accounts), `link` (one SSH connection), `port` (russh's sending end), `channel`, `opening`, `connection` (what callers
-//! hold), `client`, `guest` and `server` (the two ends), `recycle` (a fresh SSH connection behind the same `Connection`).
+//! accounts), `ledger`, `outbox`, `mailbox` and `link` (one SSH connection), `port` (russh's sending end), `channel`,
+//! `opening`, `trunk` and `connection` (what callers hold), `client` and `visitor`, `server`, `principal` and `guest` (the
+//! two ends), `recycle` (a fresh SSH connection behind the same `Connection`).
 
 mod channel;
 mod client;
@@ -13,12 +14,19 @@ mod flow;
 mod frame;
 mod guest;
 mod lane;
+mod ledger;
 mod link;
+mod mailbox;
 mod opening;
+mod outbox;
 mod port;
+mod principal;
 mod recycle;
 mod server;
 mod socket;
+mod trunk;
+mod visitor;
+mod wait;
 
 pub use channel::{Channel, ChannelReader, ChannelWriter, Chunk};
 pub use client::{ClientConfig, Dial, HostCheck, Later, Login, connect};
@@ -26,7 +34,7 @@ pub use connection::Connection;
 pub use error::{CarrierError, ConnectError};
 pub use flow::Flow;
 pub use frame::MAX_MESSAGE;
-pub use guest::{Authorize, Grant, Peer};
+pub use principal::{Authorize, Grant, Peer};
 pub use server::{Host, Server, ServerConfig};
 pub use socket::Stream;
 

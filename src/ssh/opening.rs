@@ -8,10 +8,10 @@ use russh::{ChannelOpenFailure, client};
 
 use super::SUBSYSTEM;
 use super::channel::Channel;
-use super::client::Visitor;
 use super::error::CarrierError;
 use super::link::Link;
 use super::port::Port;
+use super::visitor::Visitor;
 
 type Steps = Pin<Box<dyn Future<Output = Result<Channel, CarrierError>> + Send>>;
 

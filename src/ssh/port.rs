@@ -10,9 +10,9 @@ use std::task::{Context, Waker};
 use bytes::Bytes;
 use russh::{ChannelId, ChannelWriteHalf, Disconnect, client, server};
 
-use super::client::Visitor;
 use super::error::CarrierError;
 use super::link::Link;
+use super::visitor::Visitor;
 
 /// See the module.
 pub(super) enum Port {
@@ -83,7 +83,7 @@ impl Port {
             closing.poll(&mut Context::from_waker(Waker::noop())).is_ready()
         };
         if !done {
-            link.post_close(self);
+            link.outbox.post_close(self);
         }
     }
 }
@@ -94,7 +94,7 @@ pub(super) async fn write_link(link: Arc<Link>, port: Port) {
         let said = match link.next_packet() {
             Some(packet) => patiently(&link, port.data(packet)).await,
             None => {
-                let (closing, farewell) = link.take_closing();
+                let (closing, farewell) = link.outbox.take_closing();
                 let mut said = !closing.is_empty();
                 for channel in closing {
                     said &= patiently(&link, channel.close()).await;
@@ -108,14 +108,14 @@ pub(super) async fn write_link(link: Arc<Link>, port: Port) {
             }
         };
         if !said {
-            link.wake.notified().await;
+            link.outbox.wake.notified().await;
         }
     }
     link.fail(CarrierError::Closed);
 }
 
 /// How long a farewell may take against a peer that does not read.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// Waits for the session to take something. A peer that blocks the session cannot hold up a farewell for ever.
 async fn patiently(link: &Link, sending: impl Future<Output = Result<(), CarrierError>>) -> bool {

@@ -15,9 +15,9 @@ use bytes::Bytes;
 use russh::keys::{Algorithm, PrivateKey, PublicKey};
 
 use super::client::{Dialer, Login};
-use super::connection::Inner;
 use super::error::{CarrierError, ConnectError};
 use super::frame::Frame;
+use super::trunk::{Inner, Trunk};
 
 /// The client makes no successor while this many SSH connections still carry the sync.
 const CLIENT_LINKS: usize = 3;
@@ -36,7 +36,7 @@ impl Successors {
         if key.algorithm() != Algorithm::Ed25519 {
             return Err(BAD);
         }
-        if sync.links() >= SERVER_LINKS {
+        if sync.alive() >= SERVER_LINKS {
             return Err(CarrierError::Protocol("too many SSH connections for one sync"));
         }
         let bytes = key.to_bytes().map_err(|_| BAD)?;
@@ -61,11 +61,11 @@ impl Inner {
         else {
             return;
         };
-        let Ok(link) = self.newest() else { return };
+        let Ok(Trunk { link, .. }) = self.newest() else { return };
         let (sent, received) = link.line.traffic();
         let due = link.opened.load(Ordering::Relaxed) >= self.recycle_at.load(Ordering::Relaxed)
             || sent + received >= dialer.flow().recycle_bytes;
-        if due && self.links() < CLIENT_LINKS && !self.recycling.swap(true, Ordering::SeqCst) {
+        if due && self.alive() < CLIENT_LINKS && !self.recycling.swap(true, Ordering::SeqCst) {
             tokio::spawn(recycle(Arc::downgrade(self), dialer));
         }
     }
@@ -79,7 +79,7 @@ async fn recycle(sync: Weak<Inner>, dialer: Arc<Dialer>) {
     };
     let Some(sync) = sync.upgrade() else { return };
     let often = dialer.flow().recycle_channels.unwrap_or(u64::MAX);
-    let opened = sync.newest().map_or(0, |link| link.opened.load(Ordering::Relaxed));
+    let opened = sync.newest().map_or(0, |newest| newest.link.opened.load(Ordering::Relaxed));
     let next = if made.is_ok() { often } else { opened + often.div_ceil(4) };
     sync.recycle_at.store(next, Ordering::Relaxed);
     sync.recycling.store(false, Ordering::SeqCst);
@@ -107,15 +107,15 @@ async fn succeed(sync: &Weak<Inner>, dialer: &Dialer) -> Result<(), ConnectError
         .ok_or_else(|| failed(&CarrierError::Closed))?
         .newest()
         .map_err(|error| failed(&error))?;
-    old.post(Frame::Successor(Bytes::from(wire)));
+    old.link.outbox.post(Frame::Successor(Bytes::from(wire)));
     tokio::select! {
-        () = old.expected.notified() => {}
-        cause = old.until_ended() => return Err(failed(&cause)),
+        () = old.link.expected.notified() => {}
+        cause = old.link.until_ended() => return Err(failed(&cause)),
     }
     let trunk = dialer.set_up(Login::Keys(vec![Arc::new(key)])).await?;
     match sync.upgrade() {
         Some(sync) => sync.attach(trunk),
-        None => trunk.link.retire(),
+        None => trunk.link.outbox.say_farewell(),
     }
     Ok(())
 }

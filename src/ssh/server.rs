@@ -11,13 +11,15 @@ use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::connection::{Connection, Trunk};
+use super::connection::Connection;
 use super::flow::{Flow, PACKET, algorithms};
-use super::guest::{Authorize, Door, Guest, Peer, Principal};
+use super::guest::Guest;
 use super::link::{CutOnDrop, Link};
 use super::port::{Port, write_link};
+use super::principal::{Authorize, Door, Peer, Principal};
 use super::recycle::Successors;
 use super::socket::{Socket, Stream};
+use super::trunk::Trunk;
 
 /// What a server needs to know.
 #[derive(Clone)]
@@ -109,7 +111,7 @@ impl Host {
             Principal::Client(peer) => match self.clients.clone().try_acquire_owned() {
                 Ok(_place) => converse(&link, port, handler, *peer).await,
                 Err(_) => {
-                    link.refuse("it serves as many clients as it may; try again later");
+                    link.outbox.refuse("it serves as many clients as it may; try again later");
                     write_link(link.clone(), port).await;
                 }
             },

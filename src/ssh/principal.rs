@@ -1,0 +1,59 @@
+//! Who is at the other end, and who decides.
+
+use std::any::Any;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use russh::keys::PublicKey;
+
+use super::trunk::Inner;
+
+/// What a key may do, in the terms of whoever authorised it; handed on in [`Peer`].
+pub type Grant = Arc<dyn Any + Send + Sync>;
+
+/// Decides who may log in. Asked only after the key's signature was verified.
+pub trait Authorize: Send + Sync + 'static {
+    /// `None` refuses. `address` is `None` where the stream is not a network connection.
+    fn authorize(&self, user: &str, key: &PublicKey, address: Option<SocketAddr>) -> Option<Grant>;
+}
+
+impl<F> Authorize for F
+where
+    F: Fn(&str, &PublicKey, Option<SocketAddr>) -> Option<Grant> + Send + Sync + 'static,
+{
+    fn authorize(&self, user: &str, key: &PublicKey, address: Option<SocketAddr>) -> Option<Grant> {
+        self(user, key, address)
+    }
+}
+
+/// Who is at the other end.
+#[derive(Clone)]
+pub struct Peer {
+    /// The name that was logged in with. The peer's choice: escape it before it is shown.
+    pub user: String,
+    /// The key that was logged in with; `None` where the stream was already authenticated.
+    pub key: Option<PublicKey>,
+    /// That key's SHA-256 fingerprint, empty without a key.
+    pub fingerprint: String,
+    /// Where the connection came from.
+    pub address: Option<SocketAddr>,
+    /// What [`Authorize`] granted; `()` where the stream was already authenticated.
+    pub grant: Grant,
+}
+
+/// Whom the login made of a connection. There is exactly one a connection.
+pub(super) enum Principal {
+    /// A client with a sync of its own.
+    Client(Box<Peer>),
+    /// The next SSH connection of a sync that is already here.
+    Successor(Arc<Inner>),
+}
+
+/// How clients of a stream prove who they are.
+#[derive(Clone)]
+pub(super) enum Door {
+    /// With a key that this lets in.
+    Keys(Arc<dyn Authorize>),
+    /// The stream is authenticated.
+    Open,
+}
