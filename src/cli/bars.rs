@@ -46,7 +46,7 @@ impl Bars {
         let flights = &flights[..flights.len().min(SHOWN_FLIGHTS)];
         let transfer = share(sample.bytes.0, sample.bytes.1).min(share(sample.files.0, sample.files.1));
         let (position, message) = match sample.phase {
-            Phase::Scan => (0, describe_phase(sample)),
+            Phase::Connect | Phase::Scan => (0, describe_phase(sample)),
             Phase::Transfer => (transfer, describe(sample, self.units)),
             Phase::Commit => (STEPS, describe_phase(sample)),
         };

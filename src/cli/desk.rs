@@ -106,6 +106,8 @@ impl Desk {
 
     pub(super) fn paint(&mut self, meter: &Meter, elapsed: Duration) -> io::Result<()> {
         match &mut self.painter {
+            // Until then a passphrase or a host key may be asked for on the same terminal.
+            Painter::Bars(_) if meter.sample(elapsed).phase == Phase::Connect => Ok(()),
             Painter::Bars(bars) => {
                 let flights = meter.in_flight(&bars.shown());
                 bars.draw(&meter.sample(elapsed), &flights);
@@ -174,7 +176,7 @@ fn line(sample: &Sample, json: bool, units: Units, out: &mut dyn Write) -> io::R
     match sample.phase {
         _ if json => Line::progress(sample).write(out)?,
         Phase::Transfer => writeln!(out, "{}", describe(sample, units))?,
-        Phase::Scan | Phase::Commit => writeln!(out, "{}", describe_phase(sample))?,
+        Phase::Connect | Phase::Scan | Phase::Commit => writeln!(out, "{}", describe_phase(sample))?,
     }
     out.flush()
 }
@@ -198,6 +200,7 @@ pub(super) fn describe(sample: &Sample, units: Units) -> String {
 /// What happens when no files travel.
 pub(super) fn describe_phase(sample: &Sample) -> String {
     match sample.phase {
+        Phase::Connect => "connecting".to_owned(),
         Phase::Scan => format!("comparing: {} entries here", digits(sample.entries)),
         Phase::Transfer | Phase::Commit => "putting files in place".to_owned(),
     }

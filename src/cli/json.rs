@@ -190,6 +190,7 @@ impl<'a> Line<'a> {
     /// A `progress`.
     pub fn progress(sample: &Sample) -> Line<'static> {
         let phase = match sample.phase {
+            Phase::Connect => "connect",
             Phase::Scan => "scan",
             Phase::Transfer => "transfer",
             Phase::Commit => "commit",

@@ -98,6 +98,6 @@ fn conflicts_problems_and_progress() {
     let problem = Problem { side: Side::Two, path, text: "cannot read".into(), kind: ProblemKind::Changed };
     let expected = r#"{"type":"problem","path":"p","side":"here","kind":"changed","text":"cannot read"}"#;
     assert_eq!(text(&Line::problem(&problem)).trim_end(), expected);
-    let expected = r#"{"type":"progress","phase":"scan","entries":0,"files":0,"files_total":0,"bytes":0,"bytes_total":0,"bytes_per_second":0,"seconds":0.0,"seconds_left":null}"#;
+    let expected = r#"{"type":"progress","phase":"connect","entries":0,"files":0,"files_total":0,"bytes":0,"bytes_total":0,"bytes_per_second":0,"seconds":0.0,"seconds_left":null}"#;
     assert_eq!(text(&Line::progress(&Sample::default())).trim_end(), expected);
 }
