@@ -156,7 +156,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
 
 /// The whole command line, for parsing, completions and the manual page.
 pub fn command() -> Command {
-    let base = Command::new("syncfiles").version(env!("CARGO_PKG_VERSION")).disable_version_flag(true);
+    let base = Command::new("syncfiles")
+        .bin_name("syncfiles")
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_version_flag(true);
     let version = Arg::new("version").short('V').long("version").action(ArgAction::Version);
     // The groups of options bring their own descriptions, so that of the whole comes after them.
     let whole = Verb::augment_subcommands(SyncOptions::augment_args(base))

@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::address::Root;
 use super::amount::{Keep, Limit, Units};
 use super::args::{Invocation, Usage, command, parse};
+use super::options::{Compress, Conflict, ProgressKind};
 use super::serve_args::ServeArgs;
-use super::sync_args::{Compress, Conflict, Filter, ProgressKind, SyncArgs};
+use super::sync_args::{Filter, SyncArgs};
 use crate::core::policy::ConflictPolicy;
 
 fn typed(line: &str) -> Result<Invocation, Usage> {

@@ -3,8 +3,8 @@
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::amount::{Units, bytes};
+use super::desk::{describe, describe_phase};
 use super::meter::{Flight, Phase, SHOWN_FLIGHTS, Sample};
-use super::progress::{describe, describe_phase};
 use crate::core::shown::Shown;
 use crate::session::progress::Direction;
 
@@ -44,6 +44,14 @@ impl Bars {
     /// Draws everything once.
     pub(super) fn draw(&mut self, sample: &Sample, flights: &[Flight]) {
         let flights = &flights[..flights.len().min(SHOWN_FLIGHTS)];
+        let transfer = share(sample.bytes.0, sample.bytes.1).min(share(sample.files.0, sample.files.1));
+        let (position, message) = match sample.phase {
+            Phase::Connect | Phase::Scan => (0, describe_phase(sample)),
+            Phase::Transfer => (transfer, describe(sample, self.units)),
+            Phase::Commit => (STEPS, describe_phase(sample)),
+        };
+        self.whole.set_position(position);
+        self.whole.set_message(message);
         self.seat(flights);
         for (id, bar) in &self.slots {
             if let Some(flight) = flights.iter().find(|flight| flight.id == *id) {
@@ -51,12 +59,6 @@ impl Bars {
                 bar.set_position(share(flight.done, flight.size));
             }
         }
-        match sample.phase {
-            Phase::Transfer => self.whole.set_message(describe(sample, self.units)),
-            _ => self.whole.set_message(describe_phase(sample)),
-        }
-        self.whole
-            .set_position(share(sample.bytes.0, sample.bytes.1).min(share(sample.files.0, sample.files.1)));
         self.whole.tick();
     }
 

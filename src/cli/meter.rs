@@ -16,8 +16,10 @@ const WORTH_SHOWING: u64 = 128 * 1024;
 /// Where a run is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Phase {
-    /// Connecting, scanning, comparing.
+    /// Not connected yet; questions may be asked on the terminal.
     #[default]
+    Connect,
+    /// Scanning and comparing.
     Scan,
     /// Files travel.
     Transfer,
@@ -106,14 +108,16 @@ impl Meter {
     /// Counts what `event` says; `elapsed` is the time since the run began.
     pub fn count(&self, event: &Event, elapsed: Duration) {
         match event {
+            Event::Connected { .. } => self.reach(Phase::Scan),
             Event::Scanned { entries } => {
                 self.entries.fetch_max(*entries, Relaxed);
+                self.reach(Phase::Scan);
             }
             Event::Planned(totals) => {
                 self.total_files.store(totals.send_files.saturating_add(totals.receive_files), Relaxed);
                 self.total_bytes.store(totals.send_bytes.saturating_add(totals.receive_bytes), Relaxed);
                 self.planned.store(elapsed.as_nanos() as u64, Relaxed);
-                self.phase.store(Phase::Transfer as u8, Relaxed);
+                self.reach(Phase::Transfer);
             }
             Event::Started { id, path, direction, size } if *size >= WORTH_SHOWING => {
                 let flight =
@@ -138,7 +142,7 @@ impl Meter {
                     self.large.store(flights.len(), Relaxed);
                 }
             }
-            Event::Committing => self.phase.store(Phase::Commit as u8, Relaxed),
+            Event::Committing => self.reach(Phase::Commit),
             _ => {}
         }
     }
@@ -146,8 +150,9 @@ impl Meter {
     /// The counters now.
     pub fn sample(&self, elapsed: Duration) -> Sample {
         let phase = match self.phase.load(Relaxed) {
-            0 => Phase::Scan,
-            1 => Phase::Transfer,
+            0 => Phase::Connect,
+            1 => Phase::Scan,
+            2 => Phase::Transfer,
             _ => Phase::Commit,
         };
         let of = |done: &AtomicU64, all: &AtomicU64| {
@@ -176,6 +181,11 @@ impl Meter {
             picked.push(largest);
         }
         picked.into_iter().cloned().collect()
+    }
+
+    /// Phases only go forward: a connection that is renewed is no new run.
+    fn reach(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Relaxed);
     }
 
     fn flights(&self) -> MutexGuard<'_, BTreeMap<u64, Flight>> {
@@ -227,6 +237,20 @@ mod tests {
         meter.count(&Event::Advanced { id: 1, bytes: 25 }, second(3));
         assert_eq!(meter.sample(second(4)).bytes, (10, 10));
         assert_eq!(meter.sample(second(4)).percent(), 0, "the file itself has not arrived");
+    }
+
+    #[test]
+    fn phases_only_go_forward() {
+        let meter = Meter::default();
+        let phase = |event: &Event| {
+            meter.count(event, second(1));
+            meter.sample(second(1)).phase
+        };
+        assert_eq!(phase(&Event::Notice(String::new())), Phase::Connect);
+        assert_eq!(phase(&Event::Connected { peer: "h".into() }), Phase::Scan);
+        assert_eq!(phase(&Event::Planned(Totals::default())), Phase::Transfer);
+        assert_eq!(phase(&Event::Connected { peer: "h".into() }), Phase::Transfer);
+        assert_eq!(phase(&Event::Committing), Phase::Commit);
     }
 
     #[test]

@@ -1,6 +1,11 @@
 //! A run as people and machines see it, without waiting for any clock.
 
+use std::io::Write;
+
 use super::*;
+use crate::cli::amount::Units;
+use crate::cli::desk::describe;
+use crate::cli::meter::{Phase, Sample};
 use crate::core::path::RelPath;
 use crate::core::plan::Why;
 use crate::session::progress::{Direction, Totals};

@@ -23,7 +23,7 @@ pub struct ServeArgs {
     /// The exports, each name once.
     #[arg(skip)]
     pub exports: Vec<Export>,
-    /// Listen here [default: [::]:2222, all interfaces]
+    /// Listen here [default: all interfaces, port 2222]
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_listen)]
     pub listen: Option<SocketAddr>,
     /// The user name to log in with [default: the user running it]
