@@ -1,0 +1,205 @@
+//! The wire, byte by byte: one golden encoding of each kind of message. A change here is a change of the
+//! protocol: it needs a new version, or a field that `docs/protocol.md` reserves.
+
+use bytes::BytesMut;
+use syncfiles::core::age::{Age, Timestamp};
+use syncfiles::core::base::{BaseContent, BaseEntry};
+use syncfiles::core::digest::Digest;
+use syncfiles::core::path::{Name, RelPath};
+use syncfiles::core::policy::{ConflictPolicy, May};
+use syncfiles::core::version::{Bits, Content, Standing, Version};
+use syncfiles::protocol::codec::{
+    decode, decode_hello, decode_welcome, encode, encode_hello, encode_welcome,
+};
+use syncfiles::protocol::frame::{Opening, data_head, put_abort, put_end};
+use syncfiles::protocol::message::{
+    Begin, Failure, FolderPart, Hello, Listed, Message, Need, Refusal, Unhashed, Welcome, Wish,
+};
+use syncfiles::protocol::rows::Row;
+
+/// Hexadecimal; blanks aside.
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits: Vec<u32> = hex.chars().filter_map(|c| c.to_digit(16)).collect();
+    digits.chunks(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn path(text: &str) -> RelPath {
+    RelPath::parse(text.as_bytes()).unwrap()
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text.as_bytes()).unwrap()
+}
+
+fn refusal() -> Refusal {
+    Refusal { code: 27, text: "no".into() }
+}
+
+/// The hello that `docs/protocol.md` takes apart.
+fn hello() -> Hello {
+    let wish = Wish {
+        dry: false,
+        checksum: false,
+        delete: true,
+        conflict: ConflictPolicy::Newer,
+        write_one: true,
+        write_two: true,
+        mirror: false,
+        new_root: false,
+        max_delete: "50%".into(),
+        keep_days: Some(30),
+    };
+    let rules = vec![vec![b"*.o".to_vec()]];
+    let extensions = vec![("x".into(), vec![255])];
+    Hello { export: "folder1".into(), sub: path("a/b"), root: Some([7; 16]), wish, rules, extensions }
+}
+
+const HELLO: &str = "73796e6366696c657300 0001 0001
+    07 666f6c64657231  03 612f62  01 07070707070707070707070707070707
+    00 00 01 00 01 01 00 00  03 353025  01 1e
+    01 01 03 2a2e6f  01 01 78 01 ff";
+
+#[test]
+fn the_greetings_are_these_bytes() {
+    let welcome = Welcome {
+        clock: Timestamp(1),
+        root: None,
+        runs: vec![[1; 16], [2; 16]],
+        rules: vec![],
+        may: May { write: true, delete: false },
+        extensions: vec![],
+    };
+    assert_eq!(hex(&encode_hello(&hello()).unwrap()), hex(&bytes(HELLO)));
+    assert_eq!(decode_hello(&bytes(HELLO)).unwrap(), (1, hello()));
+    for (answer, golden) in [
+        (
+            Ok(welcome),
+            "00  02 00 02 01010101010101010101010101010101 02020202020202020202020202020202 00 01 00 00",
+        ),
+        (Err(refusal()), "01  1b 02 6e6f"),
+    ] {
+        let golden = bytes(&format!("73796e6366696c657300 0001 0001 {golden}"));
+        assert_eq!(hex(&encode_welcome(&answer).unwrap()), hex(&golden));
+        assert_eq!(decode_welcome(&golden).unwrap(), (1, answer));
+    }
+}
+
+#[test]
+fn the_document_shows_the_golden_hello() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol.md")).unwrap();
+    let block = text.split("```hello").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let shown: String = block.lines().filter_map(|line| line.split('|').next()).collect();
+    assert_eq!(hex(&bytes(&shown)), hex(&bytes(HELLO)));
+}
+
+/// Every kind of message, in the order of their numbers, and its bytes.
+fn messages() -> Vec<(Message, &'static str)> {
+    let (digest, bits) = (Digest([0xab; 32]), Bits::of_mode(0o644));
+    let part = FolderPart {
+        folder: path("d"),
+        members: vec![
+            (name("s"), Listed::Unknown),
+            (
+                name("t"),
+                Listed::File { size: 300, sha256: Some(digest), bits, modified: Timestamp(-1), edited: 2 },
+            ),
+            (name("u"), Listed::Link { target: (*b"to").into(), modified: Timestamp(1), edited: 0 }),
+            (name("v"), Listed::Folder { bits, modified: Timestamp(0), digest: None }),
+        ],
+        more: true,
+    };
+    let content = Content::File { size: 5, sha256: None };
+    let two = Standing::Holds(Version { content, bits, modified: Timestamp(64), age: Age(-64) });
+    let rows = vec![
+        Row { depth: 1, name: name("a"), two, base: None },
+        Row {
+            depth: 2,
+            name: name("b"),
+            two: Standing::Absent,
+            base: Some(BaseEntry { content: BaseContent::Folder { gone: true }, bits }),
+        },
+        Row { depth: 1, name: name("c"), two: Standing::Unknown, base: None },
+    ];
+    let failures = vec![(1, Failure::Changed("c".into())), (128, Failure::Failed("f".into()))];
+    vec![
+        (Message::Refuse(refusal()), "00 1b 02 6e6f"),
+        (
+            Message::Begin(Begin { uncertainty: 1, clock: Timestamp(-2), base: Some([9; 16]) }),
+            "01 02 03 01 09*16",
+        ),
+        (
+            Message::Top {
+                digest: Some(digest),
+                entries: 3,
+                bytes: 128,
+                problems: vec![(path("p"), "q".into())],
+            },
+            "02 01 ab*32 03 8001 01 01 70 01 71",
+        ),
+        (Message::List(vec![(path(""), false), (path("d"), true)]), "03 02 00 00 01 64 01"),
+        (
+            Message::Listing(vec![part]),
+            "04 01 01 64 04  01 73 00  01 74 01 ac02 01 ab*32 a403 01 04
+             01 75 02 02 746f 02 00  01 76 03 a403 00 00  01",
+        ),
+        (Message::AskHashes(vec![path("d/f")]), "05 01 03 642f66"),
+        (
+            Message::Hashes(vec![Ok(digest), Err(Unhashed::Unreadable), Err(Unhashed::Changed)]),
+            "06 03 00 ab*32 01 00 01 01",
+        ),
+        (
+            Message::Rows(rows),
+            "07 03  01 01 61 02 00 05 00 a403 8001 7f 00  02 01 62 00 01 02 01 a403  01 01 63 01 00",
+        ),
+        (Message::Compared { plan: digest, guard: Some(refusal()) }, "08 ab*32 01 1b 02 6e6f"),
+        (Message::Agreed { guard: None }, "09 00"),
+        (Message::Needs(vec![Need { item: 300, have: 0 }]), "0a 01 ac02 00"),
+        (Message::NeedsEnd, "0b"),
+        (Message::Commit { run: [9; 16] }, "0c 09*16"),
+        (Message::Failed(failures), "0d 02 01 00 01 63 8001 01 01 66"),
+        (Message::Learned(vec![(1, digest)]), "0e 01 01 ab*32"),
+        (Message::Committed { moved: 1, deleted: 2 }, "0f 01 02"),
+        (Message::Done, "10"),
+        (Message::Alive, "11"),
+    ]
+}
+
+/// `ab*32` is the byte `ab`, 32 times.
+fn golden(short: &str) -> Vec<u8> {
+    let spread = |word: &str| match word.split_once('*') {
+        Some((byte, times)) => byte.repeat(times.parse().unwrap()),
+        None => word.to_owned(),
+    };
+    bytes(&short.split_whitespace().map(spread).collect::<String>())
+}
+
+#[test]
+fn every_message_is_these_bytes() {
+    for (number, (message, short)) in messages().into_iter().enumerate() {
+        let golden = golden(short);
+        assert_eq!(usize::from(golden[0]), number, "a kind of message has no golden bytes here");
+        assert_eq!(hex(&encode(&message).unwrap()), hex(&golden), "{message:?}");
+        assert_eq!(decode(&golden).unwrap(), message);
+        assert!(decode(&[&golden[..], &[0]].concat()).is_err(), "bytes after {message:?}");
+    }
+    let next = [messages().len() as u8];
+    assert!(decode(&next).is_err(), "message {next:?} exists and has no golden bytes here");
+}
+
+#[test]
+fn the_bytes_of_a_file_s_channel_are_these() {
+    assert_eq!(hex(&Opening { push: true, item: 300, offset: 0 }.encode()), "010000012c0000000000000000");
+    assert_eq!(
+        hex(&Opening { push: false, item: 1, offset: 1 << 32 }.encode()),
+        "02000000010000000100000000"
+    );
+    let mut stream = BytesMut::new();
+    stream.extend_from_slice(&data_head(61_436));
+    put_end(&mut stream, &Digest([0xab; 32]));
+    put_abort(&mut stream, true, "gone");
+    assert_eq!(hex(&stream), hex(&golden("0000effc 01000020 ab*32 02000005 01 676f6e65")));
+}
