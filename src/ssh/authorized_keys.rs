@@ -1,7 +1,7 @@
 //! Who may log in, and how far: OpenSSH's authorized_keys (sshd(8), "AUTHORIZED_KEYS FILE FORMAT").
 //!
-//! The same file may serve a stock sshd, so a line never allows more here than there: a line with an option that
-//! is not understood is not used, and a note says so.
+//! The same file may serve a stock sshd, so a line never allows more here than there: a line with an option
+//! that is not understood is not used, and a note says so.
 
 mod command;
 mod expiry;
@@ -28,7 +28,7 @@ use crate::core::shown::Shown;
 const FILE_CAP: u64 = 1024 * 1024;
 /// The most bytes of a line; an RSA key of 16 384 bits needs 2 800.
 const LINE_CAP: usize = 16 * 1024;
-/// The most notes that are kept of one file.
+/// The most lines of a file whose faults are explained.
 const NOTES_CAP: usize = 100;
 
 /// The keys that may log in, each with its conditions and limits.
@@ -64,7 +64,10 @@ pub enum AuthorizedKeysError {
         source: io::Error,
     },
     /// Group or others may write to the file, and so let anyone in.
-    #[error("cannot use authorized keys {0}: mode {mode:03o} lets others write it; run: chmod go-w {0}", shown(path))]
+    #[error(
+        "cannot use authorized keys {0}: mode {mode:03o} lets others write it; run: chmod go-w {0}",
+        shown(path)
+    )]
     Writable {
         /// The file.
         path: PathBuf,
@@ -127,6 +130,10 @@ impl AuthorizedKeys {
             match Entry::parse(line, index + 1) {
                 Ok(entry) => entries.extend(entry),
                 Err(reason) if notes.len() < NOTES_CAP => notes.push(Note { line: index + 1, reason }),
+                Err(_) if notes.len() == NOTES_CAP => {
+                    let reason = format!("{NOTES_CAP} lines before it were not either; no more are listed");
+                    notes.push(Note { line: index + 1, reason });
+                }
                 Err(_) => {}
             }
         }
@@ -143,10 +150,16 @@ impl AuthorizedKeys {
         self.entries.is_empty()
     }
 
-    /// The limits of a key that a client at `from` has proved to hold: those of the first line that admits it.
+    /// The limits of a key that a client at `from` has proved to hold: those of the first line that admits
+    /// it.
     ///
     /// Where the address is not known, no line with `from=` does.
-    pub fn authorize(&self, key: &PublicKey, from: Option<IpAddr>, now: SystemTime) -> Result<&Limits, Denied> {
+    pub fn authorize(
+        &self,
+        key: &PublicKey,
+        from: Option<IpAddr>,
+        now: SystemTime,
+    ) -> Result<&Limits, Denied> {
         let mut denied = Denied::Unlisted;
         for entry in self.entries.iter().filter(|entry| entry.key.key_data() == key.key_data()) {
             match entry.admits(from, now) {

@@ -12,6 +12,7 @@ use russh::keys::{HashAlg, PrivateKey, PublicKey};
 use thiserror::Error;
 
 use super::key_file::{Unread, read_private, shown};
+use super::key_text::may_log_in;
 
 /// Why there is no host key to serve with.
 #[derive(Debug, Error)]
@@ -33,12 +34,15 @@ pub enum HostKeyError {
         mode: u32,
     },
     /// The file holds no key that can be used without a passphrase.
-    #[error("cannot use host key {}: {source}; it must be a private key without a passphrase", shown(path))]
-    Decode {
+    #[error(
+        "cannot use host key {}: {cause}; it must be an ed25519, ECDSA or RSA private key without a passphrase",
+        shown(path)
+    )]
+    Unusable {
         /// The key file.
         path: PathBuf,
         /// What is wrong with its content.
-        source: Box<russh::keys::Error>,
+        cause: String,
     },
     /// The key of a first start could not be written.
     #[error("cannot create host key {}: {source}", shown(path))]
@@ -83,8 +87,10 @@ fn load(path: &Path) -> Result<PrivateKey, HostKeyError> {
         Unread::Exposed(mode) => HostKeyError::Exposed { path: path.to_owned(), mode },
         Unread::Io(source) => HostKeyError::Read { path: path.to_owned(), source },
     })?;
-    russh::keys::decode_secret_key(&text, None)
-        .map_err(|source| HostKeyError::Decode { path: path.to_owned(), source: Box::new(source) })
+    let unusable = |cause| HostKeyError::Unusable { path: path.to_owned(), cause };
+    let key = russh::keys::decode_secret_key(&text, None).map_err(|e| unusable(e.to_string()))?;
+    may_log_in(key.public_key().key_data()).map_err(|fault| unusable(fault.to_string()))?;
+    Ok(key)
 }
 
 /// Writes the key beside `path`, then links it into place: a link, unlike a rename, fails where something
@@ -169,7 +175,7 @@ mod tests {
         let path = home.path().join("host_key");
         std::fs::write(&path, "not a key\n").unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-        assert!(matches!(load_or_create(&path), Err(HostKeyError::Decode { .. })));
+        assert!(matches!(load_or_create(&path), Err(HostKeyError::Unusable { .. })));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "not a key\n");
     }
 

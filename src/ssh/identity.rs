@@ -77,7 +77,8 @@ pub enum IdentityError {
     },
 }
 
-/// The keys that are tried when none is named: those of `~/.ssh/id_ed25519`, `id_ecdsa` and `id_rsa` that exist.
+/// The keys that are tried when none is named: those of `~/.ssh/id_ed25519`, `id_ecdsa` and `id_rsa` that
+/// exist.
 pub fn default_identities(home: &Path) -> Vec<PathBuf> {
     let all = ["id_ed25519", "id_ecdsa", "id_rsa"];
     all.iter().map(|name| home.join(".ssh").join(name)).filter(|path| path.exists()).collect()
@@ -85,8 +86,8 @@ pub fn default_identities(home: &Path) -> Vec<PathBuf> {
 
 /// The ed25519, ECDSA or RSA key in a file of OpenSSH's or PEM format (PKCS#1, PKCS#8, SEC 1).
 ///
-/// An encrypted key calls `passphrase`, up to three times; an empty answer gives up. Unlocking is slow on purpose
-/// (tenths of a second), so call this off the async threads.
+/// An encrypted key calls `passphrase`, up to three times; an empty answer gives up. Unlocking is slow on
+/// purpose (tenths of a second), so call this off the async threads.
 pub fn load(path: &Path, mut passphrase: Option<Prompt<'_>>) -> Result<PrivateKey, IdentityError> {
     let text = read_private(path).map_err(|unread| match unread {
         Unread::Exposed(mode) => IdentityError::Exposed { path: path.to_owned(), mode },
@@ -102,8 +103,8 @@ pub fn load(path: &Path, mut passphrase: Option<Prompt<'_>>) -> Result<PrivateKe
     Ok(key)
 }
 
-/// Decodes without a passphrase. russh tries an encrypted PKCS#8 key as a plain one, so that one is told apart
-/// here.
+/// Decodes without a passphrase. russh tries an encrypted PKCS#8 key as a plain one, so that one is told
+/// apart here.
 fn decode(text: &str) -> Result<PrivateKey, russh::keys::Error> {
     if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") {
         return Err(russh::keys::Error::KeyIsEncrypted);

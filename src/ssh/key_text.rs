@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::core::shown::Shown;
 
-/// RSA keys with fewer bits are refused for logins.
+/// RSA keys with fewer bits are refused.
 const MIN_RSA_BITS: u32 = 2048;
 
 /// Why a key was not taken. The texts continue a sentence about a line or a file.
@@ -54,7 +54,7 @@ pub(super) fn parse(name: &[u8], base64: &[u8]) -> Result<PublicKey, KeyFault> {
     PublicKey::from_bytes(&blob).map_err(|_| damaged())
 }
 
-/// Whether a key is of a kind and a strength that may log in.
+/// Whether a key is of a kind and a strength that may log in, or be a server's own.
 pub(super) fn may_log_in(key: &KeyData) -> Result<(), KeyFault> {
     match key {
         KeyData::Ed25519(_) | KeyData::Ecdsa(_) => Ok(()),

@@ -1,5 +1,5 @@
-//! Which host keys are known: OpenSSH's known_hosts files, read as OpenSSH reads them (sshd(8), "SSH_KNOWN_HOSTS
-//! FILE FORMAT"), and never rewritten.
+//! Which host keys are known: OpenSSH's known_hosts files, read as OpenSSH reads them (sshd(8),
+//! "SSH_KNOWN_HOSTS FILE FORMAT"), and never rewritten.
 //!
 //! Closed by default: an error on the way is an error, never "not known". Lines that cannot be understood are
 //! skipped as long as they do not name the host in question.
@@ -44,8 +44,8 @@ pub enum Verdict {
     Known,
     /// No line has a key of this type for this host.
     Unknown {
-        /// Keys of other types that the host is known by. An honest host would have been asked for those: where
-        /// there are any, this key deserves suspicion.
+        /// Keys of other types that the host is known by. An honest host would have been asked for those:
+        /// where there are any, this key deserves suspicion.
         others: Vec<KnownKey>,
     },
     /// A line has another key of the same type.
@@ -103,14 +103,22 @@ pub enum KnownHostsError {
 
 /// Looks an offered key up in all `files`; one that does not exist is empty.
 ///
-/// A revoked key is revoked whatever else is said; a key that any line has is known, even if other lines differ
-/// (hosts behind one name); only then is another key of the same type a change.
+/// A revoked key is revoked whatever else is said; a key that any line has is known, even if other lines
+/// differ (hosts behind one name); only then is another key of the same type a change.
 pub fn check(files: &[PathBuf], offered: &Offered<'_>) -> Result<Verdict, KnownHostsError> {
-    let found = find(files, offered.host, offered.port)?;
+    Ok(verdict(find(files, offered.host, offered.port)?, offered.key))
+}
+
+/// As [`check`], on the content of one file.
+pub fn check_text(file: &Path, text: &[u8], offered: &Offered<'_>) -> Result<Verdict, KnownHostsError> {
+    Ok(verdict(Wanted::new(offered.host, offered.port)?.find(file, text)?, offered.key))
+}
+
+fn verdict(found: Vec<Entry>, key: &PublicKey) -> Verdict {
     let (revoked, known): (Vec<_>, Vec<_>) = found.into_iter().partition(|entry| entry.revoked);
-    let same_key = |entry: &Entry| entry.key.key_data() == offered.key.key_data();
-    let same_type = |entry: &Entry| entry.key.algorithm() == offered.key.algorithm();
-    Ok(if let Some(entry) = revoked.into_iter().find(same_key) {
+    let same_key = |entry: &Entry| entry.key.key_data() == key.key_data();
+    let same_type = |entry: &Entry| entry.key.algorithm() == key.algorithm();
+    if let Some(entry) = revoked.into_iter().find(same_key) {
         Verdict::Revoked(entry.into())
     } else if known.iter().any(same_key) {
         Verdict::Known
@@ -118,11 +126,11 @@ pub fn check(files: &[PathBuf], offered: &Offered<'_>) -> Result<Verdict, KnownH
         Verdict::Changed(known[at].clone().into())
     } else {
         Verdict::Unknown { others: known.into_iter().map(KnownKey::from).collect() }
-    })
+    }
 }
 
-/// The types of key that `host` is known by, in the files' order: ask the host for these first, so that a host
-/// with several keys shows one that can be checked.
+/// The types of key that `host` is known by, in the files' order: ask the host for these first, so that a
+/// host with several keys shows one that can be checked.
 pub fn known_algorithms(files: &[PathBuf], host: &str, port: u16) -> Result<Vec<Algorithm>, KnownHostsError> {
     let mut types = Vec::new();
     for entry in find(files, host, port)?.into_iter().filter(|entry| !entry.revoked) {
@@ -183,26 +191,43 @@ impl From<Entry> for KnownKey {
     }
 }
 
-/// Every key that the files have for a host. A revocation counts for the host on any port: what was revoked is
-/// the key.
+/// Every key that the files have for a host.
 fn find(files: &[PathBuf], host: &str, port: u16) -> Result<Vec<Entry>, KnownHostsError> {
-    let (name, plain) = (lookup_name(host, port)?, lookup_name(host, 22)?);
+    let wanted = Wanted::new(host, port)?;
     let mut found = Vec::new();
     for file in files {
-        let text = read(file)?;
+        found.extend(wanted.find(file, &read(file)?)?);
+    }
+    Ok(found)
+}
+
+/// The names under which a host is looked up.
+struct Wanted {
+    name: String,
+    /// Without the port. A revocation counts for the host on any port: what was revoked is the key.
+    on_any_port: String,
+}
+
+impl Wanted {
+    fn new(host: &str, port: u16) -> Result<Self, KnownHostsError> {
+        Ok(Self { name: lookup_name(host, port)?, on_any_port: lookup_name(host, 22)? })
+    }
+
+    fn find(&self, file: &Path, text: &[u8]) -> Result<Vec<Entry>, KnownHostsError> {
+        let mut found = Vec::new();
         for (index, line) in text.split(|b| *b == b'\n').enumerate() {
             let Some(line) = Line::parse(line) else { continue };
             let names_host = match line.marker {
                 Marker::Authority => false,
-                Marker::Plain => line.names(&name),
-                Marker::Revoked => line.names(&name) || line.names(&plain),
+                Marker::Plain => line.names(&self.name),
+                Marker::Revoked => line.names(&self.name) || line.names(&self.on_any_port),
             };
             if names_host {
                 found.extend(entry(file, index + 1, &line)?);
             }
         }
+        Ok(found)
     }
-    Ok(found)
 }
 
 /// A key of a type that no host could show us is no entry; a damaged one is an error.

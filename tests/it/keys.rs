@@ -47,7 +47,8 @@ impl Bench {
 
     /// A key pair NAME and NAME.pub.
     fn make(&self, name: &str, kind: &[&str], passphrase: &str) -> (PathBuf, PublicKey) {
-        let mut args = vec!["-q", "-f", name, "-N", passphrase, "-t"];
+        // One round of bcrypt: the tests need no slow unlocking.
+        let mut args = vec!["-q", "-a", "1", "-f", name, "-N", passphrase, "-t"];
         args.extend(kind);
         self.keygen(&args);
         (self.path(name), load_public_key(self.path(&format!("{name}.pub"))).unwrap())

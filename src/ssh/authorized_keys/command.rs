@@ -1,7 +1,7 @@
 //! `command=`: `syncfiles serve --stdio [--read-only] [--no-delete] [NAME=]DIR…` as a key's limits.
 //!
-//! Under a stock sshd a shell reads the command; here nobody does. So only what a shell would take literally is
-//! accepted: words and quotes, but nothing that a shell would expand.
+//! Under a stock sshd a shell reads the command; here nobody does. So only what a shell would take
+//! literally is accepted: words and quotes, but nothing that a shell would expand.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -36,8 +36,9 @@ pub(super) fn parse_command(text: &[u8]) -> Result<Limits, String> {
     })?;
     let not_ours = || format!("the command {} is not \"syncfiles serve --stdio … DIR\"", quoted(text));
     let [program, serve, arguments @ ..] = words.as_slice() else { return Err(not_ours()) };
-    let program = program.rsplit(|b| *b == b'/').next();
-    if program != Some(b"syncfiles") || serve != b"serve" {
+    // A first word with a `=` would be an assignment to a shell.
+    let is_ours = program.rsplit(|b| *b == b'/').next() == Some(b"syncfiles") && !program.contains(&b'=');
+    if !is_ours || serve != b"serve" {
         return Err(not_ours());
     }
     let (mut limits, mut exports) = (Limits::default(), Vec::new());
@@ -99,8 +100,8 @@ fn split(text: &[u8]) -> Option<Vec<Vec<u8>>> {
             b'\'' => single_quoted(&mut bytes, word.get_or_insert_default())?,
             b'"' => double_quoted(&mut bytes, word.get_or_insert_default())?,
             b'\\' => word.get_or_insert_default().push(bytes.next().filter(|b| *b != b'\n')?),
-            b'$' | b'`' | b'~' | b'*' | b'?' | b'[' | b']' | b'{' | b'}' | b'(' | b')' | b'<' | b'>' | b'|' | b'&'
-            | b';' | b'#' | b'!' | b'\n' | b'\r' | 0 => return None,
+            b'$' | b'`' | b'~' | b'*' | b'?' | b'[' | b']' | b'{' | b'}' | b'(' | b')' | b'<' | b'>'
+            | b'|' | b'&' | b';' | b'#' | b'!' | b'\n' | b'\r' | 0 => return None,
             byte => word.get_or_insert_default().push(byte),
         }
     }
@@ -149,7 +150,10 @@ mod tests {
         for (command, expected) in [
             ("syncfiles serve --stdio /srv/music", &[("music", "/srv/music")][..]),
             ("/usr/bin/syncfiles serve a=/srv/a --stdio b=rel", &[("a", "/srv/a"), ("b", "rel")]),
-            ("syncfiles serve --stdio '/my music' \"b c=/x y\"", &[("my music", "/my music"), ("b c", "/x y")]),
+            (
+                "syncfiles serve --stdio '/my music' \"b c=/x y\"",
+                &[("my music", "/my music"), ("b c", "/x y")],
+            ),
             (r"syncfiles  serve --stdio /a\ b/", &[("a b", "/a b/")]),
             ("syncfiles serve --stdio ./a=b", &[("a=b", "./a=b")]),
             ("syncfiles serve --stdio -- --odd", &[("--odd", "--odd")]),
@@ -170,11 +174,25 @@ mod tests {
     #[test]
     fn any_other_command_refuses_the_line() {
         for command in [
-            "", "syncfiles", "syncfiles serve", "syncfiles serve /a", "syncfiles serve --stdio", "rsync --server /a",
-            "notsyncfiles serve --stdio /a", "syncfiles serve --stdio --user x /a", "syncfiles sync --stdio /a",
-            "syncfiles serve --stdio -r /a", "env syncfiles serve --stdio /a", "syncfiles serve --stdio /",
-            "syncfiles serve --stdio ..", "syncfiles serve --stdio /a /b/a", "syncfiles serve --stdio =/a",
-            "syncfiles serve --stdio a=", "syncfiles serve --stdio ''", "syncfiles serve --stdio ..=/a",
+            "",
+            "syncfiles",
+            "syncfiles serve",
+            "syncfiles serve /a",
+            "syncfiles serve --stdio",
+            "rsync --server /a",
+            "notsyncfiles serve --stdio /a",
+            "syncfiles serve --stdio --user x /a",
+            "syncfiles sync --stdio /a",
+            "syncfiles serve --stdio -r /a",
+            "env syncfiles serve --stdio /a",
+            "syncfiles serve --stdio /",
+            "syncfiles serve --stdio ..",
+            "syncfiles serve --stdio /a /b/a",
+            "syncfiles serve --stdio =/a",
+            "syncfiles serve --stdio a=",
+            "syncfiles serve --stdio ''",
+            "syncfiles serve --stdio ..=/a",
+            "A=/syncfiles serve --stdio /a",
         ] {
             assert!(parse_command(command.as_bytes()).is_err(), "{command}");
         }
@@ -183,10 +201,28 @@ mod tests {
     #[test]
     fn what_a_shell_would_expand_refuses_the_line() {
         for folder in [
-            "$HOME", "~/a", "`id`", "/a;id", "/a|id", "/a&", "/a>b", "/*", "/a?", "{a,b}", "\"$HOME\"", "\"`id`\"",
-            "'/a", "\"/a", "/a\\", "#a", "/a\n/b",
+            "$HOME",
+            "~/a",
+            "`id`",
+            "/a;id",
+            "/a|id",
+            "/a&",
+            "/a>b",
+            "/*",
+            "/a?",
+            "{a,b}",
+            "\"$HOME\"",
+            "\"`id`\"",
+            "'/a",
+            "\"/a",
+            "/a\\",
+            "#a",
+            "/a\n/b",
         ] {
-            assert!(parse_command(format!("syncfiles serve --stdio {folder}").as_bytes()).is_err(), "{folder}");
+            assert!(
+                parse_command(format!("syncfiles serve --stdio {folder}").as_bytes()).is_err(),
+                "{folder}"
+            );
         }
         assert_eq!(exports("syncfiles serve --stdio '/a$b'"), pairs(&[("a$b", "/a$b")]));
     }

@@ -6,8 +6,8 @@ use super::quoted;
 
 /// The moment that is written; later ones are too late.
 ///
-/// The final `Z` (or `UTC`) is required: without it OpenSSH means local time, and guessing that wrong would keep
-/// a key valid for hours too long.
+/// The final `Z` (or `UTC`) is required: without it OpenSSH means local time, and guessing that wrong would
+/// keep a key valid for hours too long.
 pub(super) fn parse_expiry(text: &[u8]) -> Result<SystemTime, String> {
     let lower = text.to_ascii_lowercase();
     let Some(digits) = lower.strip_suffix(b"z").or_else(|| lower.strip_suffix(b"utc")) else {
@@ -76,8 +76,22 @@ mod tests {
     #[test]
     fn dates_that_do_not_exist_are_refused() {
         for text in [
-            "20230229Z", "21000229Z", "20231301Z", "20230001Z", "20230100Z", "20230132Z", "20230431Z", "19691231Z",
-            "202301012460Z", "20230101240000Z", "2023010123Z", "2023Z", "Z", "", "2023-1-1Z", "+2230101Z",
+            "20230229Z",
+            "21000229Z",
+            "20231301Z",
+            "20230001Z",
+            "20230100Z",
+            "20230132Z",
+            "20230431Z",
+            "19691231Z",
+            "202301012460Z",
+            "20230101240000Z",
+            "2023010123Z",
+            "2023Z",
+            "Z",
+            "",
+            "2023-1-1Z",
+            "+2230101Z",
         ] {
             assert_eq!(seconds(text), None, "{text}");
         }

@@ -36,9 +36,8 @@ impl AddressList {
     /// Whether some pattern matches and no negated one does.
     pub(super) fn admits(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        let hits = |negated| {
-            self.items.iter().any(|item| item.negated == negated && item.what.matches(address))
-        };
+        let hits =
+            |negated| self.items.iter().any(|item| item.negated == negated && item.what.matches(address));
         !hits(true) && hits(false)
     }
 }
@@ -50,7 +49,10 @@ impl Item {
             None => (false, text),
         };
         let what = block(text).or_else(|| wildcard(text)).ok_or_else(|| {
-            format!("from= holds {}, which is no address, wildcard or CIDR block (host names are not looked up)", quoted(text))
+            format!(
+                "from= holds {}, which is no address, wildcard or CIDR block (host names are not looked up)",
+                quoted(text)
+            )
         })?;
         Ok(Self { negated, what })
     }
@@ -96,7 +98,8 @@ fn block(text: &[u8]) -> Option<What> {
     (lowest >= spare).then(|| canonical(address, bits))
 }
 
-/// Peers are compared in canonical form, so an IPv4 block written as IPv6 (`::ffff:…`) becomes the IPv4 block.
+/// Peers are compared in canonical form, so an IPv4 block written as IPv6 (`::ffff:…`) becomes the IPv4
+/// block.
 fn canonical(address: IpAddr, bits: u32) -> What {
     match (address, bits.checked_sub(96)) {
         (IpAddr::V6(v6), Some(bits)) => match Ipv6Addr::to_ipv4_mapped(&v6) {
@@ -154,8 +157,20 @@ mod tests {
     #[test]
     fn names_and_malformed_blocks_refuse_the_line() {
         for patterns in [
-            "", "host.example", "*.example.com", "!evil.example,*", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/",
-            "10.0.0.0/+8", "::/129", "10.0.0.*/8", "10.0.0.1,", "10.0.0.1, 10.0.0.2", "!", "fe80::1%eth0",
+            "",
+            "host.example",
+            "*.example.com",
+            "!evil.example,*",
+            "10.0.0.1/8",
+            "10.0.0.0/33",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "::/129",
+            "10.0.0.*/8",
+            "10.0.0.1,",
+            "10.0.0.1, 10.0.0.2",
+            "!",
+            "fe80::1%eth0",
         ] {
             assert!(AddressList::parse(patterns.as_bytes()).is_err(), "{patterns}");
         }

@@ -28,9 +28,13 @@ impl Options {
             let (name, value, rest) = next_option(text)?;
             let lower = name.to_ascii_lowercase();
             match (lower.as_slice(), value) {
-                (b"from", Some(value)) if options.from.is_none() => options.from = Some(AddressList::parse(&value)?),
+                (b"from", Some(value)) if options.from.is_none() => {
+                    options.from = Some(AddressList::parse(&value)?)
+                }
                 (b"command", Some(value)) if command.is_none() => command = Some(parse_command(&value)?),
-                (b"from" | b"command", Some(_)) => return Err(format!("it has two options {}", quoted(name))),
+                (b"from" | b"command", Some(_)) => {
+                    return Err(format!("it has two options {}", quoted(name)));
+                }
                 (b"expiry-time", Some(value)) => {
                     // Of several, the earliest holds.
                     let expires = parse_expiry(&value)?;

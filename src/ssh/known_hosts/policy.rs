@@ -94,11 +94,11 @@ pub enum HostKeyRefused {
     },
 }
 
-/// Decides on a host: a known key passes, a revoked or changed one never does, an unknown one passes if the user
-/// says so (`ask`, on a terminal) or said so before (`accept_new`, from `--accept-new`).
+/// Decides on a host: a known key passes, a revoked or changed one never does, an unknown one passes if the
+/// user says so (`ask`, on a terminal) or said so before (`accept_new`, from `--accept-new`).
 ///
-/// `accept_new` is for hosts never met: where keys of other types are known, it does not replace the question. An
-/// interceptor would otherwise only have to show a type that the files lack.
+/// `accept_new` is for hosts never met: where keys of other types are known, it does not replace the
+/// question. An interceptor would otherwise only have to show a type that the files lack.
 pub fn decide(
     offered: &Offered<'_>,
     verdict: Verdict,
