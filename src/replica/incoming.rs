@@ -170,7 +170,7 @@ fn seal(file: &File, promise: &Promise) -> io::Result<Stat> {
 }
 
 /// Names the promise: the same file of the same sender gets the same name in the next run.
-fn resumable_name(promise: &Promise) -> String {
+pub(crate) fn resumable_name(promise: &Promise) -> String {
     let mut hasher = Hasher::new();
     hasher.update(promise.path.as_bytes());
     hasher.update(&[0]);

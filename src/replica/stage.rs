@@ -177,6 +177,19 @@ impl Stage {
         Ok(Staged { name: name.into_bytes().into(), home: None, stat, sha256: None })
     }
 
+    /// How many bytes of this very promise an earlier run left here; they are checked when the transfer goes on.
+    pub fn waiting(&self, promise: &Promise) -> u64 {
+        if promise.size < RESUMABLE {
+            return 0;
+        }
+        let name = super::incoming::resumable_name(promise);
+        // One that cannot be opened for writing (complete, with its final bits) is not gone on with.
+        match open_staged(self, &name, false).and_then(|file| super::root::stat_of(&file)) {
+            Ok(stat) if stat.kind == Kind::File && stat.links == 1 && stat.size <= promise.size => stat.size,
+            _ => 0,
+        }
+    }
+
     /// Removes something staged that will not get a place.
     pub fn discard(&self, staged: Staged) -> io::Result<()> {
         clear(&self.folder, &staged.name).map(|_| ())

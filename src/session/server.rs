@@ -18,7 +18,6 @@ use super::work::Work;
 use crate::core::age::Timestamp;
 use crate::core::digest::Digest;
 use crate::core::guard::MaxDelete;
-use crate::core::path::RelPath;
 use crate::core::policy::May;
 use crate::core::reconcile::reconcile;
 use crate::core::side::{Side, Sides};
