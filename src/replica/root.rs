@@ -322,7 +322,7 @@ impl Root {
 }
 
 /// What stands at the single component `name` in `folder`, a link not followed and nothing mounted by looking.
-fn stat_at(folder: impl AsFd, name: impl rustix::path::Arg) -> io::Result<Stat> {
+pub(crate) fn stat_at(folder: impl AsFd, name: impl rustix::path::Arg) -> io::Result<Stat> {
     statx(folder, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT)
 }
 
