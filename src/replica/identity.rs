@@ -72,8 +72,8 @@ pub enum Identity {
     Known(Id),
     /// Nobody had been here: a new id.
     New(Id),
-    /// It came here with a copy of the root `of`: a new id, and nothing agreed with anybody. The index went with the
-    /// inodes it describes; the history stays, as the displaced files were copied too and remain restorable.
+    /// It came here with a copy of the root `of`: a new id, and nothing agreed with anybody. The index goes with the
+    /// inodes it described; the history stays, as the displaced files were copied too and remain restorable.
     Copy {
         /// The id from now on.
         id: Id,
@@ -118,7 +118,7 @@ pub fn look(state: &State) -> Result<Option<Id>, StateError> {
     Ok(recorded(state)?.filter(|(_, at)| *at == here).map(|(id, _)| id))
 }
 
-const FORGET: &str = "DELETE FROM base; DELETE FROM pairs;";
+const FORGET: &str = "DELETE FROM base; DELETE FROM pairs; DELETE FROM file;";
 
 type Place = (i64, Option<i64>);
 

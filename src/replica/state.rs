@@ -17,6 +17,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use rustix::fs::RenameFlags;
 use thiserror::Error;
 
+use super::index::{self, IndexError};
 use super::root::{Kind, Root, Stat, stat_at};
 use crate::core::shown::Shown;
 
@@ -134,6 +135,17 @@ impl State {
         std::mem::take(&mut self.notices)
     }
 
+    /// Writes to the index, all of it or nothing.
+    pub fn store_index(&self, changes: &[index::Change]) -> Result<(), IndexError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let writing = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate);
+        let writing = writing.map_err(IndexError::Store)?;
+        index::write(&writing, changes)?;
+        writing.commit().map_err(IndexError::Store)
+    }
+
     /// Begins a transaction that writes. It takes its place in the queue of writers at once, so that it never
     /// fails half-way for having read before another one wrote.
     pub(crate) fn write(&self, act: &'static str) -> Result<Transaction<'_>, StateError> {
@@ -197,6 +209,9 @@ fn create_tables(db: &Connection) -> rusqlite::Result<()> {
     let making = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
     for table in TABLES {
         making.execute_batch(table)?;
+    }
+    if let Err(IndexError::Load(error) | IndexError::Store(error)) = index::create(&making) {
+        return Err(error);
     }
     making.pragma_update(None, "user_version", LAYOUT)?;
     making.commit()
