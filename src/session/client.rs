@@ -13,11 +13,12 @@ use super::pump::pump;
 use super::report::{account, preview};
 use super::scanned::Scanned;
 use super::settle::{base_changes, prune, settle_members};
-use super::work::Work;
+use super::work::{Work, wanted};
 use crate::core::age::Timestamp;
 use crate::core::base::{Base, BaseEntry};
 use crate::core::digest::Digest;
 use crate::core::merge::Fork;
+use crate::core::moves::Wanted;
 use crate::core::path::RelPath;
 use crate::core::plan::Plan;
 use crate::core::question::undecided;
@@ -167,7 +168,7 @@ impl Run<'_> {
         }
         let base = if agreed.is_some() { self.local.base(self.met.peer())? } else { Base::default() };
         let remembered = Remembered { run: agreed.map(|agreed| agreed.run), base };
-        let (scanned, comparison, plan) = self.decide(scanned, &remembered.base, equal, &mut outcome).await?;
+        let (scanned, comparison, plan) = self.decide(scanned, &remembered.base, equal, remembered.run.is_none(), &mut outcome).await?;
         self.carry_out(scanned, &remembered, &comparison, plan, entries, &mut outcome).await?;
         Ok(outcome)
     }
@@ -230,6 +231,7 @@ impl Run<'_> {
         mut scanned: Scanned,
         base: &Base,
         equal: bool,
+        first: bool,
         outcome: &mut Outcome,
     ) -> Result<(Scanned, Comparison, Plan), SessionError> {
         let filter = scanned.filter.clone();
@@ -238,18 +240,39 @@ impl Run<'_> {
         let mut comparison = if equal { Comparison::equal(&own) } else { compare(self.control, &own).await? };
         let policy = self.options.wish().policy(self.met.welcome.may, self.met.uncertainty);
         let ask = undecided(&comparison.tree, &policy);
-        let (theirs, ours) = tokio::join!(ask_hashes(self.control, &ask.one), self.local.hash(&mut scanned, &ask.two));
+        self.settle_hashes(&mut scanned, &mut comparison.tree, ask, outcome).await?;
+        prune(&mut comparison.tree, &RelPath::root(), &mut comparison.settled);
+        let plan = reconcile(&comparison.tree, &policy);
+        // A second round for what no decision needs, but what may spare transfers. It changes the tree, so that
+        // both sides must plan from it again.
+        let wanted = wanted(&plan, Side::Two, &scanned, first);
+        if wanted == Wanted::default() {
+            return Ok((scanned, comparison, plan));
+        }
+        let ask = Sides { one: wanted.peer, two: wanted.own };
+        self.settle_hashes(&mut scanned, &mut comparison.tree, ask, outcome).await?;
+        let plan = reconcile(&comparison.tree, &policy);
+        Ok((scanned, comparison, plan))
+    }
+
+    /// Makes hashes on both sides, and fills them into the tree.
+    async fn settle_hashes(
+        &self,
+        scanned: &mut Scanned,
+        tree: &mut Fork,
+        ask: Sides<Vec<RelPath>>,
+        outcome: &mut Outcome,
+    ) -> Result<(), SessionError> {
+        let (theirs, ours) = tokio::join!(ask_hashes(self.control, &ask.one), self.local.hash(scanned, &ask.two));
         for (side, paths, hashes) in [(Side::One, &ask.one, theirs?), (Side::Two, &ask.two, ours?)] {
             for (path, hash) in paths.iter().zip(hashes) {
                 if let Err(why) = hash {
                     self.problem(unhashed(side, path, why), outcome);
                 }
-                fill(&mut comparison.tree, side, path, hash.ok());
+                fill(tree, side, path, hash.ok());
             }
         }
-        prune(&mut comparison.tree, &RelPath::root(), &mut comparison.settled);
-        let plan = reconcile(&comparison.tree, &policy);
-        Ok((scanned, comparison, plan))
+        Ok(())
     }
 
     /// Both agree on the plan; then files move and both commit.
@@ -276,9 +299,7 @@ impl Run<'_> {
             base: remembered.base.rows().len() as u64,
             guard: guard.as_ref().err().map(SessionError::refusal),
         };
-        let wanted = work.wanted(remembered.run.is_none());
-        let hashes = ask_hashes(self.control, &wanted.peer).await?;
-        work.arrange(wanted, hashes).await?;
+        work.arrange();
         let guard = work.guard(self.options.max_delete, entries, remembered.base.rows().len() as u64);
         self.control.send_list(rows_of(&comparison.tree), row_size, Message::Rows).await?;
         self.control.send(&compared(&work, &guard)).await?;

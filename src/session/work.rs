@@ -106,30 +106,26 @@ impl Work {
         self.local.clone().hash(&mut self.scanned, paths).await
     }
 
-    /// Which hashes would show that content need not be transferred.
-    pub(crate) fn wanted(&self, first_meeting: bool) -> Wanted {
-        let own = Holdings::of(&self.scanned.snapshot, &self.plan, self.side);
-        wanted_hashes(&self.plan, self.side, &own, if first_meeting { WORTH_HASHING } else { 1 })
-    }
-
-    /// Decides how this side carries out its half, once the wanted hashes are known.
-    pub(crate) async fn arrange(
+    /// Takes in hashes that only this side's arrangement needs: its own, and those that the other side told.
+    pub(crate) async fn learn(
         &mut self,
         wanted: Wanted,
         theirs: Vec<Result<Digest, Unhashed>>,
     ) -> Result<(), SessionError> {
-        let local = self.local.clone();
-        local.hash(&mut self.scanned, &wanted.own).await?;
-        let mut plan = (*self.plan).clone();
+        self.hash(&wanted.own).await?;
+        let plan = Arc::make_mut(&mut self.plan);
         for (path, hash) in wanted.peer.iter().zip(theirs) {
             if let Ok(hash) = hash {
                 plan.learn(path, hash);
             }
         }
-        self.plan = Arc::new(plan);
+        Ok(())
+    }
+
+    /// Decides how this side carries out its half.
+    pub(crate) fn arrange(&mut self) {
         let own = Holdings::of(&self.scanned.snapshot, &self.plan, self.side);
         self.arrangement = arrange(&self.plan, self.side, &own);
-        Ok(())
     }
 
     /// Whether this side lets the plan pass.
@@ -292,6 +288,12 @@ impl Work {
     pub(crate) fn edited(&self, version: &Version) -> Timestamp {
         edited_at(version.age, self.now)
     }
+}
+
+/// Which hashes would show that content need not be transferred to `side`.
+pub(crate) fn wanted(plan: &Plan, side: Side, scanned: &Scanned, first_meeting: bool) -> Wanted {
+    let own = Holdings::of(&scanned.snapshot, plan, side);
+    wanted_hashes(plan, side, &own, if first_meeting { WORTH_HASHING } else { 1 })
 }
 
 /// What is known before its first byte of the file that an item puts on `side`.

@@ -61,7 +61,7 @@ fn an_edit_travels_even_when_the_other_side_has_a_younger_time() {
 #[test]
 fn a_deletion_comes_back_without_delete_and_travels_with_it() {
     let pair = Pair::new();
-    pair.one.write("a", "1", 1000).write("d/e", "2", 1000).write("stays", "3", 1000).write("stays too", "4", 1000);
+    pair.one.write("a", "1", 1000).write("d/e", "2", 1000).write("stays", "3", 1000).write("stays too", "4", 1000).write("and this", "5", 1000);
     pair.sync();
     pair.two.remove("a");
     pair.sync();
@@ -69,7 +69,7 @@ fn a_deletion_comes_back_without_delete_and_travels_with_it() {
     pair.two.remove("a").remove("d");
     let ran = pair.sync_deleting();
     pair.assert_same();
-    assert_eq!(pair.one.tree().len(), 2);
+    assert_eq!(pair.one.tree().len(), 3);
     assert_eq!(ran.outcome.deleted.0, 3);
     assert_eq!(pair.one.displaced(), [&b"1"[..], b"2"]);
     pair.assert_settled();
