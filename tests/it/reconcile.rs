@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use syncfiles::core::merge::{Fork, merge, merge_differing};
+use syncfiles::core::merge::{Fork, agreed_rows, merge, merge_differing};
+use syncfiles::core::path::RelPath;
 use syncfiles::core::plan::{Act, Item, Plan, Settles, Why};
 use syncfiles::core::policy::{ConflictPolicy, Policy};
 use syncfiles::core::question::undecided;
@@ -16,7 +17,7 @@ use syncfiles::core::version::{Content, Standing};
 
 use crate::support::model;
 use crate::support::random::{Case, case};
-use crate::support::trees::{Tree, base, now, perform, seen, settle, snapshot, text};
+use crate::support::trees::{Tree, base, base_tree, now, perform, seen, settle, snapshot, text};
 
 /// `SYNCFILES_CASES=1000000 cargo test --release --test it reconcile` runs a million.
 pub(crate) fn config() -> ProptestConfig {
@@ -217,6 +218,20 @@ proptest! {
         let (one, two) = (snapshot(&case.trees.one), snapshot(&case.trees.two));
         let differing = reconcile(&merge_differing(&base(&case.base), &one, &two, now()), &case.policy);
         prop_assert_eq!(without_agreed(differing), without_agreed(whole));
+    }
+
+    #[test]
+    fn equal_folders_settle_alike_with_and_without_a_plan(mut case in case()) {
+        case.trees.two = case.trees.one.clone();
+        let plan = plan(&case);
+        prop_assert!(plan.is_idle());
+        let (old, own) = (base(&case.base), snapshot(&case.trees.one));
+        let mut rows: BTreeMap<_, _> = old.rows().iter().cloned().collect();
+        for (path, row) in agreed_rows(&old, &own, &RelPath::root()) {
+            rows.remove(&path);
+            rows.extend(row.map(|row| (path, row)));
+        }
+        prop_assert_eq!(base_tree(&rows), settle(&plan, &old, &case.trees));
     }
 
     #[test]
