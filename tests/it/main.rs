@@ -4,6 +4,7 @@
 
 mod decisions;
 mod moves;
+mod questions;
 mod reconcile;
 #[allow(unreachable_pub)]
 mod support;
