@@ -17,7 +17,10 @@ use syncfiles::core::version::{Content, Standing};
 
 use crate::support::model;
 use crate::support::random::{Case, case};
-use crate::support::trees::{Tree, base, base_tree, now, perform, seen, settle, snapshot, text};
+use crate::support::trees::{
+    Tree, base, base_tree, file, folder, now, perform, seen, settle, snapshot, text,
+};
+use crate::tree;
 
 /// `SYNCFILES_CASES=1000000 cargo test --release --test it reconcile` runs a million.
 pub(crate) fn config() -> ProptestConfig {
@@ -284,4 +287,27 @@ proptest! {
         prop_assert_eq!(&back, &fork);
         prop_assert_eq!(reconcile(&back, &case.policy).digest(), reconcile(&fork, &case.policy).digest());
     }
+}
+
+/// Every walk over a fork fits a thread's stack of 1 MiB at the depth that paths allow.
+#[test]
+fn the_deepest_tree_is_decided() {
+    let deepest = || {
+        let mut tree = Tree::new();
+        for depth in 1..256 {
+            tree.insert(vec!["a"; depth].join("/"), folder());
+        }
+        tree.insert(vec!["a"; 256].join("/"), file("x"));
+        let two = tree! {"a" => file("y").aged(1)};
+        for (old, two) in [(Tree::new(), two.clone()), (tree.clone(), two), (tree.clone(), Tree::new())] {
+            let mut fork = merge(&base(&old), &snapshot(&tree), &snapshot(&two), now());
+            let policy = Policy { delete: true, ..Policy::default() };
+            assert_eq!(undecided(&fork, &policy), Sides::default());
+            assert_eq!(reconcile(&fork, &policy).items.len(), 256);
+            let back: Fork = postcard::from_bytes(&postcard::to_allocvec(&fork).unwrap()).unwrap();
+            assert_eq!(back, fork);
+            fork.prune();
+        }
+    };
+    std::thread::Builder::new().stack_size(1 << 20).spawn(deepest).unwrap().join().unwrap();
 }
