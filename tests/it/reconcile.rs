@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
+use syncfiles::core::guard::{Census, MaxDelete, guard};
 use syncfiles::core::merge::{Fork, agreed_rows, merge, merge_differing};
+use syncfiles::core::moves::{Holdings, arrange};
 use syncfiles::core::path::RelPath;
 use syncfiles::core::plan::{Act, Item, Plan, Settles, Why};
 use syncfiles::core::policy::{ConflictPolicy, Policy};
@@ -18,7 +20,7 @@ use syncfiles::core::version::{Content, Standing};
 use crate::support::model;
 use crate::support::random::{Case, case};
 use crate::support::trees::{
-    Tree, base, base_tree, file, folder, now, perform, seen, settle, snapshot, text,
+    Tree, base, base_tree, file, folder, link, now, path, perform, seen, settle, snapshot, text, unknown,
 };
 use crate::tree;
 
@@ -115,6 +117,42 @@ fn know_everything(case: &mut Case) {
     for tree in [&mut case.base, &mut case.trees.one, &mut case.trees.two] {
         tree.retain(|_, entry| entry.visible());
     }
+}
+
+/// Members below files and below unknowns, missing hashes, rows without parents.
+fn wild_fork() -> impl Strategy<Value = Fork> {
+    let entry = || {
+        prop_oneof![
+            Just(file("x")),
+            Just(file("y").aged(1)),
+            Just(folder()),
+            Just(link("l")),
+            Just(unknown())
+        ]
+    };
+    let standing = || {
+        (prop::option::of(entry()), any::<bool>()).prop_map(|(entry, hashed)| {
+            let tree: Tree = entry.map(|entry| ("a".to_owned(), entry)).into_iter().collect();
+            let mut fork = merge(&base(&Tree::new()), &snapshot(&tree), &snapshot(&Tree::new()), now());
+            if !hashed {
+                forget_fork(&mut fork);
+            }
+            fork.members.pop().map(|(_, fork)| fork.one).unwrap_or_default()
+        })
+    };
+    let leaf = (prop::option::of(entry()), standing(), standing()).prop_map(|(base, one, two)| Fork {
+        base: base.map(|entry| entry.row()),
+        one,
+        two,
+        members: Vec::new(),
+    });
+    leaf.prop_recursive(4, 24, 3, move |inner| {
+        let names = prop::sample::subsequence(vec!["a", "a.conflict-2d711642", "b"], 0..=3);
+        (inner.clone(), names, prop::collection::vec(inner, 3)).prop_map(|(fork, names, members)| {
+            let name = |name: &str| path(name).name().unwrap();
+            Fork { members: names.into_iter().map(name).zip(members).collect(), ..fork }
+        })
+    })
 }
 
 fn without_agreed(plan: Plan) -> Vec<Item> {
@@ -276,6 +314,17 @@ proptest! {
                 prop_assert!(displaced || stays, "{}", path);
                 prop_assert!(!displaced || entry.visible(), "{}", path);
             }
+        }
+    }
+
+    #[test]
+    fn a_fork_that_no_trees_could_make_is_decided_too(fork in wild_fork(), case in case()) {
+        let plan = reconcile(&fork, &case.policy);
+        prop_assert!(plan.items.is_sorted_by(|a, b| a.path < b.path));
+        undecided(&fork, &case.policy);
+        for side in [Side::One, Side::Two] {
+            arrange(&plan, side, &Holdings::of(&snapshot(case.trees.of(side)), &plan, side));
+            let _ = guard(&plan, side, Census::default(), &Default::default(), MaxDelete::default());
         }
     }
 
