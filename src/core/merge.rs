@@ -38,6 +38,37 @@ pub fn merge_differing(base: &Base, one: &Snapshot, two: &Snapshot, now: Sides<T
     Merger { now, whole: false }.root(base, one, two)
 }
 
+/// How the base's rows below `folder` change where both sides are seen to hold what `own` holds there: the new row,
+/// or `None` where both hold nothing. For folders that [`merge_differing`] does not look into. Rows at and below
+/// unknown paths stay; so do those of files whose hash is not known.
+pub fn agreed_rows(base: &Base, own: &Snapshot, folder: &RelPath) -> Vec<(RelPath, Option<BaseEntry>)> {
+    let mut rows = Vec::new();
+    let below = base.within(folder).iter().filter(|row| row.0 != *folder);
+    rows.extend(below.filter(|row| own.find(&row.0).is_none()).map(|row| (row.0.clone(), None)));
+    match own.find(folder) {
+        Some(Node::Folder(inner)) => hold_rows(base, folder, inner, &mut rows),
+        None if folder.is_root() => hold_rows(base, folder, own, &mut rows),
+        _ => rows.clear(),
+    }
+    rows.sort_by(|a, b| a.0.cmp(&b.0));
+    rows
+}
+
+fn hold_rows(base: &Base, path: &RelPath, folder: &Folder, rows: &mut Vec<(RelPath, Option<BaseEntry>)>) {
+    for (name, node) in &folder.members {
+        let (Ok(path), Standing::Holds(version)) = (path.join(name), node.standing(Timestamp(0))) else {
+            continue;
+        };
+        let row = BaseEntry::of(&version.content, version.bits);
+        if row.is_some() && base.at(&path) != row.as_ref() {
+            rows.push((path.clone(), row));
+        }
+        if let Node::Folder(inner) = node {
+            hold_rows(base, &path, inner, rows);
+        }
+    }
+}
+
 impl Fork {
     /// What stands here on `side`.
     pub fn at(&self, side: Side) -> &Standing {

@@ -181,7 +181,7 @@ impl Judge<'_> {
             self.settle(slot, path, fork, Some(Decision { act, why: Why::Deleted, settles: Settles::Keep }));
         } else if winner == folder {
             self.settle(slot, path.clone(), fork, Some(copy(folder, version, why)));
-            self.follow(&path, fork, folder, why, false);
+            self.follow(&path, fork, folder, false);
         } else if fork.holds_unknown(folder) {
             self.settle(slot, path, fork, Some(skipped(Why::Clash(None))));
         } else {
@@ -193,28 +193,28 @@ impl Judge<'_> {
                 *self.may.of_mut(folder) = May { write: false, delete: false };
             }
             self.settle(slot, path.clone(), fork, Some(copy(file, version, why)));
-            self.follow(&path, fork, folder, why, true);
+            self.follow(&path, fork, folder, true);
             self.may = before;
         }
     }
 
     /// The members of a folder that won against a file (copied from `side`) or lost (`lost`: removed on `side`).
-    fn follow(&mut self, path: &RelPath, fork: &Fork, side: Side, why: Why, lost: bool) {
+    fn follow(&mut self, path: &RelPath, fork: &Fork, side: Side, lost: bool) {
         for (name, member) in &fork.members {
             let Ok(path) = path.join(name) else { continue };
             let decision = match member.at(side) {
                 Standing::Unknown => continue,
                 Standing::Absent => nothing(member),
                 Standing::Holds(_) if lost => {
-                    Some(Decision { act: on(side, Act::Remove), why, settles: Settles::Absent })
+                    Some(Decision { act: on(side, Act::Remove), why: Why::Changed, settles: Settles::Absent })
                 }
                 Standing::Holds(_) if member.is_ghost(side) => None,
-                Standing::Holds(version) => Some(copy(side, version, why)),
+                Standing::Holds(version) => Some(copy(side, version, Why::New)),
             };
             let slot = self.items.len();
             self.items.push(None);
             self.settle(slot, path.clone(), member, decision);
-            self.follow(&path, member, side, why, lost);
+            self.follow(&path, member, side, lost);
         }
     }
 

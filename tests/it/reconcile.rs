@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use syncfiles::core::merge::{Fork, merge, merge_differing};
+use syncfiles::core::guard::{Census, MaxDelete, guard};
+use syncfiles::core::merge::{Fork, agreed_rows, merge, merge_differing};
+use syncfiles::core::moves::{Holdings, arrange};
+use syncfiles::core::path::RelPath;
 use syncfiles::core::plan::{Act, Item, Plan, Settles, Why};
 use syncfiles::core::policy::{ConflictPolicy, Policy};
 use syncfiles::core::question::undecided;
@@ -16,7 +19,10 @@ use syncfiles::core::version::{Content, Standing};
 
 use crate::support::model;
 use crate::support::random::{Case, case};
-use crate::support::trees::{Tree, base, now, perform, seen, settle, snapshot, text};
+use crate::support::trees::{
+    Tree, base, base_tree, file, folder, link, now, path, perform, seen, settle, snapshot, text, unknown,
+};
+use crate::tree;
 
 /// `SYNCFILES_CASES=1000000 cargo test --release --test it reconcile` runs a million.
 pub(crate) fn config() -> ProptestConfig {
@@ -111,6 +117,42 @@ fn know_everything(case: &mut Case) {
     for tree in [&mut case.base, &mut case.trees.one, &mut case.trees.two] {
         tree.retain(|_, entry| entry.visible());
     }
+}
+
+/// Members below files and below unknowns, missing hashes, rows without parents.
+fn wild_fork() -> impl Strategy<Value = Fork> {
+    let entry = || {
+        prop_oneof![
+            Just(file("x")),
+            Just(file("y").aged(1)),
+            Just(folder()),
+            Just(link("l")),
+            Just(unknown())
+        ]
+    };
+    let standing = || {
+        (prop::option::of(entry()), any::<bool>()).prop_map(|(entry, hashed)| {
+            let tree: Tree = entry.map(|entry| ("a".to_owned(), entry)).into_iter().collect();
+            let mut fork = merge(&base(&Tree::new()), &snapshot(&tree), &snapshot(&Tree::new()), now());
+            if !hashed {
+                forget_fork(&mut fork);
+            }
+            fork.members.pop().map(|(_, fork)| fork.one).unwrap_or_default()
+        })
+    };
+    let leaf = (prop::option::of(entry()), standing(), standing()).prop_map(|(base, one, two)| Fork {
+        base: base.map(|entry| entry.row()),
+        one,
+        two,
+        members: Vec::new(),
+    });
+    leaf.prop_recursive(4, 24, 3, move |inner| {
+        let names = prop::sample::subsequence(vec!["a", "a.conflict-2d711642", "b"], 0..=3);
+        (inner.clone(), names, prop::collection::vec(inner, 3)).prop_map(|(fork, names, members)| {
+            let name = |name: &str| path(name).name().unwrap();
+            Fork { members: names.into_iter().map(name).zip(members).collect(), ..fork }
+        })
+    })
 }
 
 fn without_agreed(plan: Plan) -> Vec<Item> {
@@ -220,6 +262,20 @@ proptest! {
     }
 
     #[test]
+    fn equal_folders_settle_alike_with_and_without_a_plan(mut case in case()) {
+        case.trees.two = case.trees.one.clone();
+        let plan = plan(&case);
+        prop_assert!(plan.is_idle());
+        let (old, own) = (base(&case.base), snapshot(&case.trees.one));
+        let mut rows: BTreeMap<_, _> = old.rows().iter().cloned().collect();
+        for (path, row) in agreed_rows(&old, &own, &RelPath::root()) {
+            rows.remove(&path);
+            rows.extend(row.map(|row| (path, row)));
+        }
+        prop_assert_eq!(base_tree(&rows), settle(&plan, &old, &case.trees));
+    }
+
+    #[test]
     fn every_hash_that_decides_is_asked_for_at_once(case in case()) {
         let known = fork(&case);
         let mut asked = known.clone();
@@ -262,6 +318,17 @@ proptest! {
     }
 
     #[test]
+    fn a_fork_that_no_trees_could_make_is_decided_too(fork in wild_fork(), case in case()) {
+        let plan = reconcile(&fork, &case.policy);
+        prop_assert!(plan.items.is_sorted_by(|a, b| a.path < b.path));
+        undecided(&fork, &case.policy);
+        for side in [Side::One, Side::Two] {
+            arrange(&plan, side, &Holdings::of(&snapshot(case.trees.of(side)), &plan, side));
+            let _ = guard(&plan, side, Census::default(), &Default::default(), MaxDelete::default());
+        }
+    }
+
+    #[test]
     fn a_fork_survives_the_wire(case in case()) {
         let fork = fork(&case);
         let bytes = postcard::to_allocvec(&fork).unwrap();
@@ -269,4 +336,27 @@ proptest! {
         prop_assert_eq!(&back, &fork);
         prop_assert_eq!(reconcile(&back, &case.policy).digest(), reconcile(&fork, &case.policy).digest());
     }
+}
+
+/// Every walk over a fork fits a thread's stack of 1 MiB at the depth that paths allow.
+#[test]
+fn the_deepest_tree_is_decided() {
+    let deepest = || {
+        let mut tree = Tree::new();
+        for depth in 1..256 {
+            tree.insert(vec!["a"; depth].join("/"), folder());
+        }
+        tree.insert(vec!["a"; 256].join("/"), file("x"));
+        let two = tree! {"a" => file("y").aged(1)};
+        for (old, two) in [(Tree::new(), two.clone()), (tree.clone(), two), (tree.clone(), Tree::new())] {
+            let mut fork = merge(&base(&old), &snapshot(&tree), &snapshot(&two), now());
+            let policy = Policy { delete: true, ..Policy::default() };
+            assert_eq!(undecided(&fork, &policy), Sides::default());
+            assert_eq!(reconcile(&fork, &policy).items.len(), 256);
+            let back: Fork = postcard::from_bytes(&postcard::to_allocvec(&fork).unwrap()).unwrap();
+            assert_eq!(back, fork);
+            fork.prune();
+        }
+    };
+    std::thread::Builder::new().stack_size(1 << 20).spawn(deepest).unwrap().join().unwrap();
 }
