@@ -9,6 +9,7 @@ mod decisions;
 mod house;
 mod keys;
 mod moves;
+mod protocol;
 mod reconcile;
 mod stories;
 mod support;
