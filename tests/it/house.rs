@@ -41,24 +41,32 @@ fn is_rust(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "rs")
 }
 
+/// Fails with all faults at once, a line each.
+fn none(faults: impl Iterator<Item = String>) {
+    let faults: Vec<String> = faults.collect();
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
 #[test]
 fn every_source_says_in_its_first_line_what_it_is_for() {
-    for path in [files("src"), files("tests")].concat().iter().filter(|path| is_rust(path)) {
-        let text = read(path);
+    let sources = [files("src"), files("tests")].concat().into_iter().filter(|path| is_rust(path));
+    none(sources.filter_map(|path| {
+        let text = read(&path);
         let head = text.lines().find(|line| !line.starts_with("#!")).unwrap_or("");
-        assert!(head.starts_with("//! "), "{} begins with `{head}`", path.display());
-    }
+        (!head.starts_with("//! ")).then(|| format!("{} begins with `{head}`", path.display()))
+    }));
 }
 
 #[test]
 fn no_source_is_longer_than_can_be_read_in_one_go() {
     let is_tests = |path: &PathBuf| path.to_string_lossy().ends_with("tests.rs");
-    for path in files("src").iter().filter(|path| is_rust(path) && !is_tests(path)) {
-        let text = read(path);
-        let lines = text.lines().take_while(|line| *line != "#[cfg(test)]").count();
+    let sources = files("src").into_iter().filter(|path| is_rust(path) && !is_tests(path));
+    none(sources.filter_map(|path| {
+        let lines = read(&path).lines().take_while(|line| *line != "#[cfg(test)]").count();
         let allowed = LONGER.iter().any(|longer| path == Path::new(longer));
-        assert!(lines <= LONGEST || allowed, "{} has {lines} lines before its tests", path.display());
-    }
+        (lines > LONGEST && !allowed)
+            .then(|| format!("{} has {lines} lines before its tests", path.display()))
+    }));
 }
 
 #[test]

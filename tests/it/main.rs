@@ -9,6 +9,7 @@ mod decisions;
 mod house;
 mod keys;
 mod moves;
+mod protocol;
 mod questions;
 mod reconcile;
 mod stories;

@@ -53,7 +53,7 @@ fn hello() -> Hello {
         max_delete: "50%".into(),
         keep_days: Some(30),
     };
-    let rules = vec![vec![b"*.o".to_vec()]];
+    let rules = vec!["*.o".into()];
     let extensions = vec![("x".into(), vec![255])];
     Hello { export: "folder1".into(), sub: path("a/b"), root: Some([7; 16]), wish, rules, extensions }
 }
@@ -61,7 +61,7 @@ fn hello() -> Hello {
 const HELLO: &str = "73796e6366696c657300 0001 0001
     07 666f6c64657231  03 612f62  01 07070707070707070707070707070707
     00 00 01 00 01 01 00 00  03 353025  01 1e
-    01 01 03 2a2e6f  01 01 78 01 ff";
+    01 03 2a2e6f  01 01 78 01 ff";
 
 #[test]
 fn the_greetings_are_these_bytes() {
@@ -124,7 +124,8 @@ fn messages() -> Vec<(Message, &'static str)> {
         },
         Row { depth: 1, name: name("c"), two: Standing::Unknown, base: None },
     ];
-    let failures = vec![(1, Failure::Changed("c".into())), (128, Failure::Failed("f".into()))];
+    let failures =
+        vec![(1, Failure::Changed("c".into())), (128, Failure::Failed("f".into())), (2, Failure::Held)];
     vec![
         (Message::Refuse(refusal()), "00 1b 02 6e6f"),
         (
@@ -155,12 +156,15 @@ fn messages() -> Vec<(Message, &'static str)> {
             Message::Rows(rows),
             "07 03  01 01 61 02 00 05 00 a403 8001 7f 00  02 01 62 00 01 02 01 a403  01 01 63 01 00",
         ),
-        (Message::Compared { plan: digest, guard: Some(refusal()) }, "08 ab*32 01 1b 02 6e6f"),
+        (
+            Message::Compared { run: [9; 16], plan: digest, entries: 3, base: 128, guard: Some(refusal()) },
+            "08 09*16 ab*32 03 8001 01 1b 02 6e6f",
+        ),
         (Message::Agreed { guard: None }, "09 00"),
         (Message::Needs(vec![Need { item: 300, have: 0 }]), "0a 01 ac02 00"),
         (Message::NeedsEnd, "0b"),
-        (Message::Commit { run: [9; 16] }, "0c 09*16"),
-        (Message::Failed(failures), "0d 02 01 00 01 63 8001 01 01 66"),
+        (Message::Commit, "0c"),
+        (Message::Failed(failures), "0d 03 01 00 01 63 8001 01 01 66 02 02"),
         (Message::Learned(vec![(1, digest)]), "0e 01 01 ab*32"),
         (Message::Committed { moved: 1, deleted: 2 }, "0f 01 02"),
         (Message::Done, "10"),

@@ -4,6 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use syncfiles::core::age::Timestamp;
 use syncfiles::core::path::Name;
+use syncfiles::core::side::Sides;
 use syncfiles::core::snapshot::{Folder, Node, Unknown};
 use syncfiles::protocol::codec::decode;
 use syncfiles::protocol::message::Message;
@@ -18,7 +19,8 @@ fn own() -> Folder {
 fuzz_target!(|bytes: &[u8]| {
     // 7 is the number of `Message::Rows`.
     if let Ok(Message::Rows(rows)) = decode(&[&[7], bytes].concat()) {
-        let _ = tree_of(rows.clone(), &Folder::default(), Timestamp(0));
-        let _ = tree_of(rows, &own(), Timestamp(0));
+        let now = Sides { one: Timestamp(0), two: Timestamp(0) };
+        let _ = tree_of(rows.clone(), &Folder::default(), now);
+        let _ = tree_of(rows, &own(), now);
     }
 });
