@@ -2,6 +2,7 @@
 
 use std::process;
 
+use crate::session::SessionError;
 use crate::session::progress::{Outcome, ProblemKind};
 
 /// Exit codes. Where rsync has a code for the same thing, it is rsync's.
@@ -51,6 +52,21 @@ impl ExitCode {
             _ if outcome.skipped > 0 => ExitCode::ConflictsLeft,
             _ if has(ProblemKind::Changed) => ExitCode::SomeChanged,
             _ => ExitCode::InSync,
+        }
+    }
+
+    /// The code of a run that was stopped.
+    pub fn of_session(error: &SessionError) -> ExitCode {
+        match error {
+            SessionError::Incompatible(_) => ExitCode::IncompatiblePeer,
+            SessionError::Refused(_) => ExitCode::CouldNotStart,
+            SessionError::Connection(_) => ExitCode::Connection,
+            SessionError::Root(_) => ExitCode::Root,
+            SessionError::Protocol(_) => ExitCode::Protocol,
+            SessionError::Guard { code: 25, .. } => ExitCode::MaxDelete,
+            SessionError::Guard { .. } => ExitCode::RootGone,
+            SessionError::Timeout(_) => ExitCode::Timeout,
+            SessionError::ConnectTimeout(_) => ExitCode::ConnectTimeout,
         }
     }
 

@@ -7,6 +7,7 @@ pub mod address;
 pub mod amount;
 pub mod args;
 mod bars;
+pub mod commands;
 mod desk;
 pub mod error;
 pub mod exit;

@@ -121,7 +121,8 @@ mod tests {
             mirror: false,
             new_root: false,
             max_delete: "50%".into(),
-            keep_days: Some(30),
+            whole: false,
+            keep: None,
         };
         let (export, sub) = ("folder1".into(), RelPath::root());
         Hello { export, sub, root: Some([7; 16]), wish, rules: vec![], extensions: vec![] }

@@ -1,6 +1,7 @@
 //! The control messages, in the order in which a sync sends them.
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::core::age::{Timestamp, age_at};
 use crate::core::digest::Digest;
@@ -49,8 +50,10 @@ pub struct Hello {
 pub struct Wish {
     /// Compare only; neither side creates or changes anything.
     pub dry: bool,
-    /// Distrust the index: hash every file before comparing.
+    /// Distrust the index.
     pub checksum: bool,
+    /// Hash every file before the comparison (`verify`), so that the whole tree has a digest.
+    pub whole: bool,
     /// Deletions travel.
     pub delete: bool,
     /// Who wins a conflict.
@@ -65,8 +68,32 @@ pub struct Wish {
     pub new_root: bool,
     /// `--max-delete`, as text; each side judges its own deletions by it.
     pub max_delete: String,
-    /// Days a displaced version is kept; `None` with `--no-history`.
-    pub keep_days: Option<u32>,
+    /// How long, and in how much room, displaced versions are kept; `None` with `--no-history`.
+    pub keep: Option<Keep>,
+}
+
+/// What displaced versions may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Keep {
+    /// Days after which they go.
+    pub days: u32,
+    /// How much room they get.
+    pub room: Room,
+}
+
+/// Room for displaced versions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Room {
+    /// Bytes.
+    Bytes(u64),
+    /// A share of the file system, in percent.
+    Percent(u8),
+}
+
+impl Default for Keep {
+    fn default() -> Keep {
+        Keep { days: 30, room: Room::Percent(10) }
+    }
 }
 
 impl Wish {
@@ -280,11 +307,13 @@ pub struct Need {
 }
 
 /// Why a hash cannot be told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error, Serialize, Deserialize)]
 pub enum Unhashed {
     /// It could not be read.
+    #[error("cannot be read, and was left on both sides; check its permissions")]
     Unreadable,
     /// It changed or vanished since the scan.
+    #[error("changed during the run and was left; run again to settle it")]
     Changed,
 }
 

@@ -89,7 +89,9 @@ impl Source {
     /// The SHA-256 of the file, once all of it was read and nothing about it has changed meanwhile.
     pub fn finish(self) -> Result<Digest, SourceError> {
         let now = super::root::stat_of(&self.file).map_err(SourceError::Unreadable)?;
-        let same = now.size == self.opened.size && now.modified == self.opened.modified && now.seen == self.opened.seen;
+        let same = now.size == self.opened.size
+            && now.modified == self.opened.modified
+            && now.seen == self.opened.seen;
         let digest = self.hasher.finish();
         if !same || self.read != now.size || self.promised.is_some_and(|promised| promised != digest) {
             return Err(SourceError::Changed);

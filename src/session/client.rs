@@ -70,7 +70,8 @@ pub async fn sync(
     let result = async {
         let met = greet(&control, &local, remote, rules.clone(), options).await?;
         local.meet(&remote.place, met.peer())?;
-        let theirs = Rules::try_from(met.welcome.rules.clone()).map_err(|error| SessionError::Protocol(error.to_string()))?;
+        let theirs = Rules::try_from(met.welcome.rules.clone())
+            .map_err(|error| SessionError::Protocol(error.to_string()))?;
         let scanned = if theirs == Rules::default() {
             scan.done().await?
         } else {
@@ -91,10 +92,11 @@ pub async fn sync(
 }
 
 /// What the greeting settled.
-struct Met {
-    welcome: Welcome,
-    now: Sides<Timestamp>,
-    uncertainty: i64,
+pub(crate) struct Met {
+    pub(crate) welcome: Welcome,
+    /// Both clocks at the hello.
+    pub(crate) now: Sides<Timestamp>,
+    pub(crate) uncertainty: i64,
 }
 
 impl Met {
@@ -104,7 +106,7 @@ impl Met {
 }
 
 /// Hello and welcome. Half the round trip is how little can be said about whose clock is ahead.
-async fn greet(
+pub(crate) async fn greet(
     control: &Control,
     local: &Local,
     remote: &Remote,
@@ -168,7 +170,8 @@ impl Run<'_> {
         }
         let base = if agreed.is_some() { self.local.base(self.met.peer())? } else { Base::default() };
         let remembered = Remembered { run: agreed.map(|agreed| agreed.run), base };
-        let (scanned, comparison, plan) = self.decide(scanned, &remembered.base, equal, remembered.run.is_none(), &mut outcome).await?;
+        let (scanned, comparison, plan) =
+            self.decide(scanned, &remembered.base, equal, remembered.run.is_none(), &mut outcome).await?;
         self.carry_out(scanned, &remembered, &comparison, plan, entries, &mut outcome).await?;
         Ok(outcome)
     }
@@ -187,7 +190,9 @@ impl Run<'_> {
         let skew = self.met.now.two.0.saturating_sub(self.met.now.one.0);
         if skew.abs() > SKEW.max(self.met.uncertainty) {
             let (seconds, way) = (skew.abs() / 1_000_000_000, if skew > 0 { "behind" } else { "ahead of" });
-            notice(format!("the other system's clock is {seconds} s {way} this one; ages are compared, so nothing is lost by it"));
+            notice(format!(
+                "the other system's clock is {seconds} s {way} this one; ages are compared, so nothing is lost by it"
+            ));
         }
         if first && entries > 0 && outcome.entries > 0 {
             notice(format!(
@@ -196,7 +201,14 @@ impl Run<'_> {
                 outcome.entries
             ));
         }
-        let of = |side| move |(path, text): (RelPath, String)| Problem { side, path, text: Shown(text.as_bytes()).to_string(), kind: ProblemKind::Failed };
+        let of = |side| {
+            move |(path, text): (RelPath, String)| Problem {
+                side,
+                path,
+                text: Shown(text.as_bytes()).to_string(),
+                kind: ProblemKind::Failed,
+            }
+        };
         let ours = scanned.problems.iter().cloned().map(of(Side::Two));
         for problem in ours.chain(theirs.into_iter().map(of(Side::One))) {
             self.problem(problem, outcome);
@@ -237,7 +249,8 @@ impl Run<'_> {
         let filter = scanned.filter.clone();
         let excluded = |path: &RelPath, folder: bool| filter.excludes(path, folder);
         let own = Own { snapshot: &scanned.snapshot, base, excluded: &excluded, now: self.met.now };
-        let mut comparison = if equal { Comparison::equal(&own) } else { compare(self.control, &own).await? };
+        let mut comparison =
+            if equal { Comparison::equal(&own) } else { compare(self.control, &own).await? };
         let policy = self.options.wish().policy(self.met.welcome.may, self.met.uncertainty);
         let ask = undecided(&comparison.tree, &policy);
         self.settle_hashes(&mut scanned, &mut comparison.tree, ask, outcome).await?;
@@ -263,7 +276,8 @@ impl Run<'_> {
         ask: Sides<Vec<RelPath>>,
         outcome: &mut Outcome,
     ) -> Result<(), SessionError> {
-        let (theirs, ours) = tokio::join!(ask_hashes(self.control, &ask.one), self.local.hash(scanned, &ask.two));
+        let (theirs, ours) =
+            tokio::join!(ask_hashes(self.control, &ask.one), self.local.hash(scanned, &ask.two));
         for (side, paths, hashes) in [(Side::One, &ask.one, theirs?), (Side::Two, &ask.two, ours?)] {
             for (path, hash) in paths.iter().zip(hashes) {
                 if let Err(why) = hash {
@@ -291,7 +305,15 @@ impl Run<'_> {
             return self.remember_whole(scanned, remembered).await;
         }
         let run = Id::random().map_err(super::local::unusable)?;
-        let mut work = Work::new(Side::Two, self.local.clone(), plan, scanned, self.met.now, self.options.mirror, self.progress.clone());
+        let mut work = Work::new(
+            Side::Two,
+            self.local.clone(),
+            plan,
+            scanned,
+            self.met.now,
+            self.options.mirror,
+            self.progress.clone(),
+        );
         let compared = |work: &Work, guard: &Result<(), SessionError>| Message::Compared {
             run: run.0,
             plan: work.agreed(),
@@ -304,7 +326,10 @@ impl Run<'_> {
         self.control.send_list(rows_of(&comparison.tree), row_size, Message::Rows).await?;
         self.control.send(&compared(&work, &guard)).await?;
         let needs = self.agreement(&mut work).await?;
-        let travels = Sides { one: needs.needs.iter().map(|need| need.item as usize).collect(), two: work.arrangement().needs.clone() };
+        let travels = Sides {
+            one: needs.needs.iter().map(|need| need.item as usize).collect(),
+            two: work.arrangement().needs.clone(),
+        };
         preview(&work, &travels, self.options.dry, outcome, &*self.progress);
         guard.and(needs.guard)?;
         if self.options.dry {
@@ -316,8 +341,7 @@ impl Run<'_> {
         pump(self.connection, &work, needs.needs, fetch, self.met.uncertainty).await?;
         self.progress.event(&Event::Committing);
         self.control.send(&Message::Commit).await?;
-        let (theirs, ours) =
-            tokio::join!(self.results(), perform(work.clone(), run, self.options.keep_days));
+        let (theirs, ours) = tokio::join!(self.results(), perform(work.clone(), run, self.options.kept()));
         let (theirs, ours) = (theirs?, ours?);
         let results = Sides { one: &theirs, two: &ours };
         account(&work, &results, outcome, &*self.progress);
@@ -372,7 +396,9 @@ impl Run<'_> {
         loop {
             match self.control.receive().await? {
                 Message::Failed(items) => {
-                    results.failed.extend(items.into_iter().map(|(at, failure)| (at as usize, failure.escaped())));
+                    results
+                        .failed
+                        .extend(items.into_iter().map(|(at, failure)| (at as usize, failure.escaped())));
                 }
                 Message::Learned(items) => {
                     results.learned.extend(items.into_iter().map(|(at, digest)| (at as usize, digest)));
@@ -381,7 +407,11 @@ impl Run<'_> {
                     (results.moved, results.deleted) = (moved, deleted);
                     return Ok(results);
                 }
-                _ => return Err(SessionError::broke("it sent a message that has no place after the transfers")),
+                _ => {
+                    return Err(SessionError::broke(
+                        "it sent a message that has no place after the transfers",
+                    ));
+                }
             }
         }
     }
@@ -422,7 +452,9 @@ fn fill(tree: &mut Fork, side: Side, path: &RelPath, hash: Option<Digest>) {
         Side::Two => &mut fork.two,
     };
     match (standing, hash) {
-        (Standing::Holds(Version { content: Content::File { sha256, .. }, .. }), Some(hash)) => *sha256 = Some(hash),
+        (Standing::Holds(Version { content: Content::File { sha256, .. }, .. }), Some(hash)) => {
+            *sha256 = Some(hash)
+        }
         (standing, _) => {
             *standing = Standing::Unknown;
             fork.members.clear();
@@ -431,9 +463,10 @@ fn fill(tree: &mut Fork, side: Side, path: &RelPath, hash: Option<Digest>) {
 }
 
 fn unhashed(side: Side, path: &RelPath, why: Unhashed) -> Problem {
-    let (kind, text) = match why {
-        Unhashed::Unreadable => (ProblemKind::Failed, "cannot be read, and was left on both sides; check its permissions"),
-        Unhashed::Changed => (ProblemKind::Changed, "changed during the run and was left; run again to settle it"),
+    let kind = match why {
+        Unhashed::Unreadable => ProblemKind::Failed,
+        Unhashed::Changed => ProblemKind::Changed,
     };
-    Problem { side, path: path.clone(), text: text.into(), kind }
+    let text = why.to_string();
+    Problem { side, path: path.clone(), text, kind }
 }

@@ -56,7 +56,8 @@ pub(crate) async fn compare(control: &Control, own: &Own<'_>) -> Result<Comparis
     let mut ask = vec![(RelPath::root(), own.snapshot.members.is_empty())];
     while !ask.is_empty() {
         let mut next = Vec::new();
-        let (sent, listed) = tokio::join!(send_questions(control, &ask), join.receive(control, &ask, &mut next));
+        let (sent, listed) =
+            tokio::join!(send_questions(control, &ask), join.receive(control, &ask, &mut next));
         sent?;
         listed?;
         ask = next;
@@ -118,13 +119,21 @@ impl Join<'_> {
         Ok(())
     }
 
-    fn take(&mut self, begun: &mut Vec<(Name, Listed)>, members: Vec<(Name, Listed)>) -> Result<(), SessionError> {
+    fn take(
+        &mut self,
+        begun: &mut Vec<(Name, Listed)>,
+        members: Vec<(Name, Listed)>,
+    ) -> Result<(), SessionError> {
         self.entries += members.len();
         if self.entries > MAX_ENTRIES {
             return Err(SessionError::broke("it lists more than 16 million entries"));
         }
         begun.extend(members);
-        if begun.is_sorted_by(|a, b| a.0 < b.0) { Ok(()) } else { Err(SessionError::broke("it lists names out of order")) }
+        if begun.is_sorted_by(|a, b| a.0 < b.0) {
+            Ok(())
+        } else {
+            Err(SessionError::broke("it lists names out of order"))
+        }
     }
 
     /// Joins one folder; returns the folders below whose listings follow because the question was deep.
@@ -150,7 +159,11 @@ impl Join<'_> {
                     members.push((trio.name, fork));
                 }
                 Step::OnlyOne(fork) => {
-                    if deep { follow.push(inner) } else { next.push((inner, true)) }
+                    if deep {
+                        follow.push(inner)
+                    } else {
+                        next.push((inner, true))
+                    }
                     members.push((trio.name, fork));
                 }
             }
@@ -167,7 +180,9 @@ impl Join<'_> {
         let base = trio.base.as_ref().and_then(|member| member.entry.cloned());
         match (&trio.listed, trio.own) {
             // Nobody has it, and the rules hide it: the base keeps its row.
-            (None, None) if (self.own.excluded)(path, base.as_ref().is_none_or(|b| b.as_content().is_folder())) => {
+            (None, None)
+                if (self.own.excluded)(path, base.as_ref().is_none_or(|b| b.as_content().is_folder())) =>
+            {
                 Step::Hidden
             }
             // Folders on both sides, with the same digest: nothing below differs.

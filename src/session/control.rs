@@ -54,7 +54,9 @@ impl Control {
     }
 
     pub(crate) async fn receive_bytes(&self) -> Result<Bytes, SessionError> {
-        let lost = || SessionError::Connection("the other end closed the connection before the sync was done".into());
+        let lost = || {
+            SessionError::Connection("the other end closed the connection before the sync was done".into())
+        };
         self.connection.receive().await?.ok_or_else(lost)
     }
 

@@ -96,12 +96,18 @@ impl From<CarrierError> for SessionError {
     }
 }
 
-impl From<ConnectError> for SessionError {
-    fn from(error: ConnectError) -> SessionError {
-        let text = error.to_string();
+impl SessionError {
+    /// Why `host` could not be reached. What the server itself said in it is escaped.
+    pub(crate) fn connecting(host: &str, error: ConnectError) -> SessionError {
+        let text = match &error {
+            ConnectError::HostKey(text) => text.clone(),
+            error => format!("{host}: {}", Shown(error.to_string().as_bytes())),
+        };
         match error {
             ConnectError::TimedOut(_) => SessionError::ConnectTimeout(text),
-            ConnectError::HostKey(_) | ConnectError::NoKey { .. } | ConnectError::Refused(_) => SessionError::Refused(text),
+            ConnectError::HostKey(_) | ConnectError::NoKey { .. } | ConnectError::Refused(_) => {
+                SessionError::Refused(text)
+            }
             ConnectError::Dial(_) | ConnectError::Protocol(_) => SessionError::Connection(text),
         }
     }

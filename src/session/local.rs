@@ -34,6 +34,15 @@ pub struct Opening {
     pub exclusive: Option<Duration>,
 }
 
+impl Opening {
+    /// Where the state of a root that cannot be written lives.
+    pub fn state_elsewhere(state_home: &Path, root: &Path) -> PathBuf {
+        let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+        let name = crate::core::digest::Digest::of(root.as_os_str().as_encoded_bytes()).to_string();
+        state_home.join("roots").join(name)
+    }
+}
+
 /// One side of a sync: its root, pinned, and its state.
 #[derive(Debug)]
 pub struct Local {
@@ -74,7 +83,7 @@ impl Local {
 
     fn with_state(root: Root, opening: Opening, places: &Places) -> Result<Local, SessionError> {
         let mut notices = Vec::new();
-        let elsewhere = elsewhere(&opening);
+        let elsewhere = Opening::state_elsewhere(&opening.state_home, root.path());
         let (state, id) = if opening.look {
             let inside = State::peek(&root).map_err(unusable)?;
             let state = match inside {
@@ -141,7 +150,12 @@ impl Local {
     /// The run ids that System 1 accepts from `peer`.
     pub(crate) fn runs(&self, peer: Option<Id>) -> Result<Vec<[u8; 16]>, SessionError> {
         let agreed = self.agreed(peer)?;
-        Ok(agreed.into_iter().flat_map(|agreed| [Some(agreed.run), agreed.before]).flatten().map(|id| id.0).collect())
+        Ok(agreed
+            .into_iter()
+            .flat_map(|agreed| [Some(agreed.run), agreed.before])
+            .flatten()
+            .map(|id| id.0)
+            .collect())
     }
 
     /// The base agreed on with `peer`.
@@ -153,7 +167,11 @@ impl Local {
     }
 
     /// Writes what a run settled with `peer`.
-    pub(crate) async fn commit_base(self: &Arc<Self>, peer: Option<Id>, change: Change) -> Result<(), SessionError> {
+    pub(crate) async fn commit_base(
+        self: &Arc<Self>,
+        peer: Option<Id>,
+        change: Change,
+    ) -> Result<(), SessionError> {
         let local = self.clone();
         super::blocking(move || match (local.state(), peer) {
             (Some(state), Some(peer)) => base_store::commit(&state, peer, &change).map_err(unusable),
@@ -163,7 +181,12 @@ impl Local {
     }
 
     /// On System 1: writes the new run beside the one that System 2 holds.
-    pub(crate) async fn announce(self: &Arc<Self>, peer: Id, held: Option<Id>, run: Id) -> Result<(), SessionError> {
+    pub(crate) async fn announce(
+        self: &Arc<Self>,
+        peer: Id,
+        held: Option<Id>,
+        run: Id,
+    ) -> Result<(), SessionError> {
         let local = self.clone();
         super::blocking(move || match local.state() {
             Some(state) => pairs::announce(&state, peer, held, run).map_err(unusable),
@@ -201,8 +224,9 @@ fn known(places: &Places, opening: &Opening, standing: Standing) -> Result<Met, 
 
 fn make(path: &Path) -> Result<Root, SessionError> {
     let shown = crate::core::shown::Shown(path.as_os_str().as_encoded_bytes());
-    std::fs::create_dir(path)
-        .map_err(|error| SessionError::Root(format!("cannot make the folder {shown}: {error}; its parent must exist")))?;
+    std::fs::create_dir(path).map_err(|error| {
+        SessionError::Root(format!("cannot make the folder {shown}: {error}; its parent must exist"))
+    })?;
     Root::open(path).map_err(unusable)
 }
 
@@ -212,16 +236,12 @@ fn below(root: Root, sub: &RelPath) -> Result<Root, SessionError> {
     for component in sub.components() {
         let name = crate::core::path::Name::parse(component).map_err(unusable)?;
         folder = folder.beneath(&name).map_err(|error| {
-            SessionError::Root(format!("cannot open the folder {sub} of the export: {error}; it must exist, and lead through no link"))
+            SessionError::Root(format!(
+                "cannot open the folder {sub} of the export: {error}; it must exist, and lead through no link"
+            ))
         })?;
     }
     Ok(folder)
-}
-
-/// Where the state of a root that cannot be written lives.
-fn elsewhere(opening: &Opening) -> PathBuf {
-    let name = crate::core::digest::Digest::of(opening.place.as_bytes()).to_string();
-    opening.state_home.join("roots").join(name)
 }
 
 /// A root, or what belongs to it, cannot be used (11). The errors of the replica name the act and the path.

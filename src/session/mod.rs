@@ -20,6 +20,7 @@ pub mod server;
 mod settle;
 mod together;
 mod transfer;
+mod verify;
 mod work;
 
 pub use client::{Remote, sync};
@@ -27,7 +28,8 @@ pub use error::SessionError;
 pub use local::{Local, Opening};
 pub use options::{Options, Way};
 pub use server::{Export, Exports, Served, serve};
-pub use together::sync_together;
+pub use together::{Together, sync_together};
+pub use verify::{Verified, verify};
 
 /// Runs disk work where it may block.
 async fn blocking<T: Send + 'static>(

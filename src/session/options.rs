@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::core::guard::MaxDelete;
 use crate::core::policy::ConflictPolicy;
-use crate::protocol::message::Wish;
+use crate::protocol::message::{Keep, Wish};
 use crate::replica::filter::Rules;
 
 /// Which way changes may go.
@@ -27,6 +27,8 @@ pub struct Options {
     pub dry: bool,
     /// Distrust the index.
     pub checksum: bool,
+    /// Hash every file, so that the whole tree has a digest (`verify`; only with `dry`).
+    pub whole: bool,
     /// Deletions travel.
     pub delete: bool,
     /// Who wins a conflict.
@@ -39,8 +41,10 @@ pub struct Options {
     pub new_root: bool,
     /// How many deletions are too many.
     pub max_delete: MaxDelete,
-    /// How long displaced versions are kept, in days; `None`: not at all.
-    pub keep_days: Option<u32>,
+    /// How long, and in how much room, displaced versions are kept.
+    pub keep: Keep,
+    /// Whether they are kept at all.
+    pub history: bool,
     /// Exclude rules of the command line.
     pub rules: Rules,
     /// Where what must live outside the roots is kept (`$XDG_STATE_HOME/syncfiles`).
@@ -55,17 +59,24 @@ impl Options {
         Options {
             dry: false,
             checksum: false,
+            whole: false,
             delete: false,
             conflict: ConflictPolicy::default(),
             way: Way::default(),
             mirror: false,
             new_root: false,
             max_delete: MaxDelete::default(),
-            keep_days: Some(30),
+            keep: Keep::default(),
+            history: true,
             rules: Rules::default(),
             state_home,
             timeout: Duration::from_secs(60),
         }
+    }
+
+    /// What displaced versions may take; none where they are not kept.
+    pub(crate) fn kept(&self) -> Option<Keep> {
+        self.history.then_some(self.keep)
     }
 
     /// As System 1 is told.
@@ -73,6 +84,7 @@ impl Options {
         Wish {
             dry: self.dry,
             checksum: self.checksum,
+            whole: self.whole,
             delete: self.delete,
             conflict: self.conflict,
             write_one: self.way != Way::Pull,
@@ -80,7 +92,7 @@ impl Options {
             mirror: self.mirror,
             new_root: self.new_root,
             max_delete: self.max_delete.to_string(),
-            keep_days: self.keep_days,
+            keep: self.kept(),
         }
     }
 }

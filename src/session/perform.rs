@@ -15,14 +15,14 @@ use crate::core::plan::{Act, Item, Settles};
 use crate::core::side::{Side, Sides};
 use crate::core::snapshot::{File, Link, Node};
 use crate::core::version::{Content, Version};
-use crate::protocol::message::Failure;
+use crate::protocol::message::{Failure, Keep, Room};
 use crate::replica::commit::CommitError;
 use crate::replica::expected::{Entry, Expected};
 use crate::replica::history::{Cause, Journal};
 use crate::replica::identity::Id;
 use crate::replica::index;
 use crate::replica::perform::Replica;
-use crate::replica::prune::Limits;
+use crate::replica::prune::{Cap, Limits};
 use crate::replica::root::Stat;
 use crate::replica::stage::{Stage, Staged};
 use crate::replica::step::{Done, Step};
@@ -43,12 +43,20 @@ pub(crate) struct Results {
 }
 
 /// Does everything that this side's half asks for. When it returns, what was done is durable.
-pub(crate) async fn perform(work: Arc<Work>, run: Id, keep_days: Option<u32>) -> Result<Results, SessionError> {
-    blocking(move || Performance::new(&work).carry_out(run, keep_days)).await
+pub(crate) async fn perform(work: Arc<Work>, run: Id, keep: Option<Keep>) -> Result<Results, SessionError> {
+    blocking(move || Performance::new(&work).carry_out(run, keep)).await
 }
 
 /// A day in nanoseconds.
 const DAY: i64 = 86_400 * 1_000_000_000;
+
+fn limits(keep: Keep) -> Limits {
+    let cap = match keep.room {
+        Room::Bytes(bytes) => Cap::Bytes(bytes),
+        Room::Percent(percent) => Cap::Percent(percent.min(100)),
+    };
+    Limits { age: i64::from(keep.days).saturating_mul(DAY), cap }
+}
 
 /// What a step settles.
 #[derive(Clone, Copy)]
@@ -75,7 +83,7 @@ impl<'a> Performance<'a> {
         Performance { work, renames, steps: Vec::new(), copied: 0, results: Results::default() }
     }
 
-    fn carry_out(mut self, run: Id, keep_days: Option<u32>) -> Result<Results, SessionError> {
+    fn carry_out(mut self, run: Id, keep: Option<Keep>) -> Result<Results, SessionError> {
         let (staged, failed) = self.work.take_received();
         self.results.failed = failed;
         let Some(stage) = self.work.stage() else { return Ok(self.results) };
@@ -88,10 +96,11 @@ impl<'a> Performance<'a> {
                 root: &self.work.local.root,
                 stage,
                 journal: &mut journal,
-                keep: keep_days.map(|days| Limits { age: i64::from(days).saturating_mul(DAY), ..Limits::default() }),
+                keep: keep.map(limits),
                 now: super::clock::now(),
             };
-            let (settled, steps): (Vec<Settled>, Vec<Step>) = std::mem::take(&mut self.steps).into_iter().unzip();
+            let (settled, steps): (Vec<Settled>, Vec<Step>) =
+                std::mem::take(&mut self.steps).into_iter().unzip();
             let results = crate::replica::perform::perform(replica, &steps).map_err(unusable)?;
             journal.close().map_err(unusable)?;
             for ((settled, step), (_, result)) in settled.into_iter().zip(&steps).zip(results) {
@@ -113,7 +122,8 @@ impl<'a> Performance<'a> {
                 None => self.fail_move(at, &Failure::Changed("it is not there any more".into())),
             }
         }
-        let copies: HashMap<usize, &RelPath> = arrangement.copies.iter().map(|copy| (copy.item, &copy.from)).collect();
+        let copies: HashMap<usize, &RelPath> =
+            arrangement.copies.iter().map(|copy| (copy.item, &copy.from)).collect();
         for (at, item) in self.work.plan.items.iter().enumerate() {
             if self.results.failed.contains_key(&at) {
                 continue;
@@ -139,7 +149,8 @@ impl<'a> Performance<'a> {
         here: Option<Staged>,
     ) -> Result<Option<Step>, Failure> {
         let path = item.path.clone();
-        let expected = || self.expected(&path).ok_or_else(|| Failure::Changed("it can no longer be read".into()));
+        let expected =
+            || self.expected(&path).ok_or_else(|| Failure::Changed("it can no longer be read".into()));
         let entry = || self.entry(&path).ok_or_else(|| Failure::Changed("it is not there any more".into()));
         let arrangement = self.work.arrangement();
         Ok(match item.act.of(self.work.side) {
@@ -149,11 +160,10 @@ impl<'a> Performance<'a> {
             Act::Remove => Some(Step::Remove { expected: entry()?, cause: self.work.cause(item), path }),
             Act::Put { .. } if arrangement.placed.contains(&at) => None,
             Act::Put { version, .. } => match &version.content {
-                Content::Folder => {
-                    Some(Step::MakeFolder { expected: expected()?, bits: version.bits, path })
-                }
+                Content::Folder => Some(Step::MakeFolder { expected: expected()?, bits: version.bits, path }),
                 Content::Link { target } => {
-                    let staged = stage.link(&path, target, version.modified).map_err(|e| super::work::failure(&e))?;
+                    let staged =
+                        stage.link(&path, target, version.modified).map_err(|e| super::work::failure(&e))?;
                     Some(Step::Put { staged, expected: expected()?, path })
                 }
                 Content::File { .. } => {
@@ -169,7 +179,9 @@ impl<'a> Performance<'a> {
         let gone = || Failure::Changed("what it is a copy of is not there any more".into());
         let entry = self.entry(from).ok_or_else(gone)?;
         let promise = super::work::promise(item, self.work.side).ok_or_else(gone)?;
-        let staged = stage.copy(&self.work.local.root, from, &entry, &promise).map_err(|e| super::work::failure(&e))?;
+        let staged = stage
+            .copy(&self.work.local.root, from, &entry, &promise)
+            .map_err(|e| super::work::failure(&e))?;
         self.copied += 1;
         Ok(staged)
     }
@@ -206,7 +218,9 @@ impl<'a> Performance<'a> {
                 if let (Act::Put { version, .. }, Some(stat)) = (item.act.of(self.work.side), done.stat) {
                     let node = placed(version, &stat, staged.sha256, self.work.edited(version));
                     let entry = index::Entry::of(&node, self.work.scanned.started);
-                    self.results.index.extend(entry.map(|entry| index::Change::Put(item.path.clone(), entry)));
+                    self.results
+                        .index
+                        .extend(entry.map(|entry| index::Change::Put(item.path.clone(), entry)));
                 }
             }
             _ => {}
@@ -235,8 +249,12 @@ fn renames(moves: &[Move]) -> Vec<(&RelPath, &RelPath)> {
         match cycle {
             [Move { from, to, how: How::Rename }] => renames.push((from, to)),
             exchanges => {
-                let ring: Vec<&RelPath> =
-                    exchanges.first().map(|first| &first.from).into_iter().chain(exchanges.iter().map(|m| &m.to)).collect();
+                let ring: Vec<&RelPath> = exchanges
+                    .first()
+                    .map(|first| &first.from)
+                    .into_iter()
+                    .chain(exchanges.iter().map(|m| &m.to))
+                    .collect();
                 renames.extend(ring.iter().zip(ring.iter().cycle().skip(1)).map(|(from, to)| (*from, *to)));
             }
         }
@@ -245,7 +263,12 @@ fn renames(moves: &[Move]) -> Vec<(&RelPath, &RelPath)> {
 }
 
 /// What now stands where a version was put.
-fn placed(version: &Version, stat: &Stat, sha256: Option<Digest>, edited: crate::core::age::Timestamp) -> Node {
+fn placed(
+    version: &Version,
+    stat: &Stat,
+    sha256: Option<Digest>,
+    edited: crate::core::age::Timestamp,
+) -> Node {
     match &version.content {
         Content::Link { target } => {
             Node::Link(Link { target: target.clone(), modified: stat.modified, edited, seen: stat.seen })
@@ -279,7 +302,8 @@ impl Work {
     pub(crate) fn base_rows(&self, results: &Sides<&Results>) -> Vec<(RelPath, Option<BaseEntry>)> {
         let rows = self.plan.items.iter().enumerate().filter_map(|(at, item)| {
             let failures = [Side::One, Side::Two].map(|side| results.of(side).failed.get(&at));
-            let learned = [Side::One, Side::Two].into_iter().find_map(|side| results.of(side).learned.get(&at));
+            let learned =
+                [Side::One, Side::Two].into_iter().find_map(|side| results.of(side).learned.get(&at));
             row(item, failures, learned.copied()).map(|row| (item.path.clone(), row))
         });
         rows.collect()
@@ -294,8 +318,12 @@ fn row(item: &Item, failures: [Option<&Failure>; 2], learned: Option<Digest>) ->
         Settles::Keep => None,
         _ if failed => None,
         Settles::Absent if held => {
-            let bits = [&item.saw.one, &item.saw.two].into_iter().find_map(|saw| saw.version()).map(|v| v.bits);
-            Some(Some(BaseEntry { content: BaseContent::Folder { gone: true }, bits: bits.unwrap_or_default() }))
+            let bits =
+                [&item.saw.one, &item.saw.two].into_iter().find_map(|saw| saw.version()).map(|v| v.bits);
+            Some(Some(BaseEntry {
+                content: BaseContent::Folder { gone: true },
+                bits: bits.unwrap_or_default(),
+            }))
         }
         Settles::Absent => Some(None),
         Settles::Gone { bits } => {

@@ -32,10 +32,13 @@ pub(crate) async fn pump(
     let limit = in_flight(uncertainty);
     let gate = Gate { unopened: AtomicUsize::new(theirs.len()), open: Notify::new() };
     gate.check();
-    let sending = stream::iter(theirs.into_iter().map(Ok)).try_for_each_concurrent(limit, |need| push(connection, work, need, &gate));
+    let sending = stream::iter(theirs.into_iter().map(Ok))
+        .try_for_each_concurrent(limit, |need| push(connection, work, need, &gate));
     let fetching = async {
         gate.open.notified().await;
-        stream::iter(ours.into_iter().map(Ok)).try_for_each_concurrent(limit, |need| pull(connection, work, need)).await
+        stream::iter(ours.into_iter().map(Ok))
+            .try_for_each_concurrent(limit, |need| pull(connection, work, need))
+            .await
     };
     tokio::try_join!(sending, fetching).map(|_| ())
 }
@@ -59,7 +62,12 @@ impl Gate {
     }
 }
 
-async fn push(connection: &Connection, work: &Arc<Work>, need: Need, gate: &Gate) -> Result<(), SessionError> {
+async fn push(
+    connection: &Connection,
+    work: &Arc<Work>,
+    need: Need,
+    gate: &Gate,
+) -> Result<(), SessionError> {
     let channel = connection.open().await;
     gate.opened();
     let mut channel = channel?;

@@ -10,7 +10,13 @@ use crate::core::side::{Side, Sides};
 use crate::protocol::message::Failure;
 
 /// Tells what the plan will do, before anything is done. In a dry run this is all that is told.
-pub(crate) fn preview(work: &Work, travels: &Sides<Vec<usize>>, dry: bool, outcome: &mut Outcome, progress: &dyn Progress) {
+pub(crate) fn preview(
+    work: &Work,
+    travels: &Sides<Vec<usize>>,
+    dry: bool,
+    outcome: &mut Outcome,
+    progress: &dyn Progress,
+) {
     outcome.totals = totals(work, travels);
     outcome.conflicts = work.plan.conflicts(false);
     outcome.skipped = work.plan.conflicts(true);
@@ -43,7 +49,12 @@ fn totals(work: &Work, travels: &Sides<Vec<usize>>) -> Totals {
 }
 
 /// Tells what became of every item, and counts it.
-pub(crate) fn account(work: &Work, results: &Sides<&Results>, outcome: &mut Outcome, progress: &dyn Progress) {
+pub(crate) fn account(
+    work: &Work,
+    results: &Sides<&Results>,
+    outcome: &mut Outcome,
+    progress: &dyn Progress,
+) {
     for (at, item) in work.plan.items.iter().enumerate() {
         let mut ok = true;
         for side in [Side::One, Side::Two] {

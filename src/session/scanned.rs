@@ -54,12 +54,22 @@ impl Local {
     }
 
     /// Begins to scan, hiding what any side's rules exclude. `distrust`: the index's hashes are not used.
-    pub(crate) fn scan(self: &Arc<Self>, rules: Vec<Rules>, distrust: bool, progress: Arc<dyn Progress>) -> Scanning {
+    pub(crate) fn scan(
+        self: &Arc<Self>,
+        rules: Vec<Rules>,
+        distrust: bool,
+        progress: Arc<dyn Progress>,
+    ) -> Scanning {
         let local = self.clone();
         Scanning(spawn_blocking(move || local.scan_now(&rules, distrust, &*progress)))
     }
 
-    fn scan_now(&self, rules: &[Rules], distrust: bool, progress: &dyn Progress) -> Result<Scanned, SessionError> {
+    fn scan_now(
+        &self,
+        rules: &[Rules],
+        distrust: bool,
+        progress: &dyn Progress,
+    ) -> Result<Scanned, SessionError> {
         let (filter, mut notices) = Filter::new(rules).map_err(unusable)?;
         let index = match self.state() {
             Some(state) => Some(index::load(state.db()).map_err(unusable)?),
@@ -72,7 +82,8 @@ impl Local {
         let mut snapshot = result.snapshot;
         snapshot.digest_all();
         let filter = Arc::new(filter);
-        let problems = result.problems.into_iter().map(|(path, problem)| (path, problem.to_string())).collect();
+        let problems =
+            result.problems.into_iter().map(|(path, problem)| (path, problem.to_string())).collect();
         Ok(Scanned { snapshot, filter, started: result.started, problems, notices, changes: result.changes })
     }
 
@@ -93,6 +104,19 @@ impl Local {
             scanned.snapshot.digest_all();
         }
         Ok(paths.iter().map(|path| scanned.hash_of(path)).collect())
+    }
+
+    /// Hashes every file whose hash is not known.
+    pub(crate) async fn hash_whole(&self, scanned: &mut Scanned) -> Result<(), SessionError> {
+        let mut paths = Vec::new();
+        unhashed(&scanned.snapshot, &RelPath::root(), &mut paths);
+        self.hash(scanned, &paths).await?;
+        for path in paths {
+            if let Err(why) = scanned.hash_of(&path) {
+                scanned.problems.push((path, why.to_string()));
+            }
+        }
+        Ok(())
     }
 
     /// Writes what the index is to learn.
@@ -135,6 +159,18 @@ impl Scanned {
             Some(Node::File(file)) => file.sha256.ok_or(Unhashed::Unreadable),
             Some(Node::Unknown(Unknown::Unreadable)) => Err(Unhashed::Unreadable),
             _ => Err(Unhashed::Changed),
+        }
+    }
+}
+
+/// The files below `folder` that have no hash yet.
+fn unhashed(folder: &Snapshot, path: &RelPath, paths: &mut Vec<RelPath>) {
+    for (name, node) in &folder.members {
+        let Ok(path) = path.join(name) else { continue };
+        match node {
+            Node::Folder(folder) => unhashed(folder, &path, paths),
+            Node::File(file) if file.sha256.is_none() && file.size > 0 => paths.push(path),
+            _ => {}
         }
     }
 }

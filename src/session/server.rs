@@ -135,7 +135,8 @@ impl Session<'_> {
                 return Err(error);
             }
         };
-        let theirs = Rules::try_from(hello.rules.clone()).map_err(|error| SessionError::Protocol(error.to_string()))?;
+        let theirs = Rules::try_from(hello.rules.clone())
+            .map_err(|error| SessionError::Protocol(error.to_string()))?;
         let rules = vec![theirs, opened.rules.clone()];
         let scan = opened.local.scan(rules, hello.wish.checksum, self.progress.clone());
         let welcome = Welcome {
@@ -151,6 +152,9 @@ impl Session<'_> {
             return Err(SessionError::broke("it did not begin with a beginning"));
         };
         let mut scanned = scan.done().await?;
+        if hello.wish.whole {
+            opened.local.hash_whole(&mut scanned).await?;
+        }
         self.send_top(&scanned).await?;
         let served = Served { root: format!("{}/{}", hello.export, hello.sub), ..Served::default() };
         match self.answer(&opened.local, &mut scanned).await? {
@@ -201,7 +205,10 @@ impl Session<'_> {
                 Message::Rows(more) if rows.len() + more.len() <= MAX_ROWS => rows.extend(more),
                 Message::Compared { run, plan, entries, base, guard } => {
                     let stopped = guard.is_some();
-                    return Ok(Asked::Compared(rows, Compared { run: Id(run), plan, entries, base, stopped }));
+                    return Ok(Asked::Compared(
+                        rows,
+                        Compared { run: Id(run), plan, entries, base, stopped },
+                    ));
                 }
                 Message::Done => return Ok(Asked::Done),
                 _ => return Err(SessionError::broke("it sent a message that has no place before the plan")),
@@ -235,16 +242,20 @@ impl Half<'_> {
             .map_err(|error| SessionError::Protocol(error.to_string()))?;
         let plan = reconcile(&tree, &wish.policy(self.opened.may, self.begin.uncertainty));
         if plan.digest() != compared.plan {
-            return Err(SessionError::broke("it made another plan from the same versions; nothing was changed"));
+            return Err(SessionError::broke(
+                "it made another plan from the same versions; nothing was changed",
+            ));
         }
         let now = Sides { one: self.clock, two: self.begin.clock };
         let local = self.opened.local.clone();
-        let mut work = Work::new(Side::One, local, plan, scanned, now, wish.mirror, self.session.progress.clone());
+        let mut work =
+            Work::new(Side::One, local, plan, scanned, now, wish.mirror, self.session.progress.clone());
         let wanted = wanted(&work.plan, Side::One, &work.scanned, self.begin.base.is_none());
         let hashes = ask_hashes(control, &wanted.peer).await?;
         work.learn(wanted, hashes).await?;
         work.arrange();
-        let limit: MaxDelete = wish.max_delete.parse().map_err(|_| SessionError::broke("it set no limit on deletions"))?;
+        let limit: MaxDelete =
+            wish.max_delete.parse().map_err(|_| SessionError::broke("it set no limit on deletions"))?;
         let guard = work.guard(limit, compared.entries, compared.base);
         control.send(&Message::Agreed { guard: guard.as_ref().err().map(SessionError::refusal) }).await?;
         if guard.is_err() || compared.stopped {
@@ -260,7 +271,7 @@ impl Half<'_> {
         }
         let work = Arc::new(work);
         self.transfer(&work).await?;
-        let results = perform(work.clone(), compared.run, wish.keep_days).await?;
+        let results = perform(work.clone(), compared.run, wish.keep).await?;
         served.failed = results.failed.len() as u64;
         self.report(&work, results, compared.run).await?;
         Ok(served)

@@ -15,8 +15,6 @@ use crate::ssh::{self, ClientConfig, Connection, Flow, Host, Login, ServerConfig
 use crate::transport::memory;
 
 /// Syncs the one folder of `exports` (SOURCE, which is System 1) with `local` (TARGET, which is System 2).
-///
-/// Both ends run in this process, so nobody needs to prove who they are: no key, any host key.
 pub async fn sync_together(
     exports: Exports,
     local: Arc<Local>,
@@ -24,43 +22,62 @@ pub async fn sync_together(
     options: &Options,
     progress: Arc<dyn Progress>,
 ) -> Result<Outcome, SessionError> {
-    let host = Host::new(ServerConfig::new(
-        vec![ssh::host_key::ephemeral()],
-        Arc::new(|_: &str, _: &_, _| None::<ssh::Grant>),
-    ));
-    let exports = Arc::new(exports);
-    let handler = move |connection: Connection, _| {
-        let exports = exports.clone();
-        async move {
-            // Whatever goes wrong on System 1 is told to System 2 before its connection ends.
-            let _ = serve(connection, &exports, Arc::new(Silent)).await;
-        }
-    };
-    let serving = Arc::new(Mutex::new(JoinSet::new()));
-    let dial = {
-        let serving = serving.clone();
-        move || {
-            let (near, far) = memory::pair();
-            let (host, handler) = (host.clone(), handler.clone());
-            let end = async move { host.serve_stream(far, &handler).await };
-            serving.lock().unwrap_or_else(PoisonError::into_inner).spawn(end);
-            std::future::ready(Ok(Box::new(near) as Box<dyn Stream>))
-        }
-    };
-    let connect = async { Ok(ssh::connect(config(), dial).await?) };
-    let outcome = sync(connect, local, remote, options, progress).await;
-    let mut serving = std::mem::take(&mut *serving.lock().unwrap_or_else(PoisonError::into_inner));
-    while serving.join_next().await.is_some() {}
+    let together = Together::new(exports);
+    let outcome = sync(together.connect(), local, remote, options, progress).await;
+    together.end().await;
     outcome
 }
 
-fn config() -> ClientConfig {
-    ClientConfig {
-        user: "local".into(),
-        login: Login::None,
-        host_check: Arc::new(|_: &_| Ok(())),
-        flow: Flow::default(),
-        chacha_first: false,
-        deadline: Duration::from_secs(60),
+/// System 1 in this process.
+///
+/// Both ends run here, so nobody needs to prove who they are: no key, any host key.
+pub struct Together {
+    host: Arc<Host>,
+    exports: Arc<Exports>,
+    serving: Arc<Mutex<JoinSet<()>>>,
+}
+
+impl Together {
+    /// Serves `exports` to whoever [connects](Together::connect).
+    pub fn new(exports: Exports) -> Together {
+        let nobody = Arc::new(|_: &str, _: &_, _| None::<ssh::Grant>);
+        let host = Host::new(ServerConfig::new(vec![ssh::host_key::ephemeral()], nobody));
+        Together { host, exports: Arc::new(exports), serving: Arc::default() }
+    }
+
+    /// A connection to it.
+    pub async fn connect(&self) -> Result<Connection, SessionError> {
+        let (host, exports, serving) = (self.host.clone(), self.exports.clone(), self.serving.clone());
+        let dial = move || {
+            let (near, far) = memory::pair();
+            let (host, exports) = (host.clone(), exports.clone());
+            let end = async move {
+                let handler = move |connection: Connection, _| {
+                    let exports = exports.clone();
+                    async move {
+                        // Whatever goes wrong on System 1 is told to System 2 before its connection ends.
+                        let _ = serve(connection, &exports, Arc::new(Silent)).await;
+                    }
+                };
+                host.serve_stream(far, &handler).await;
+            };
+            serving.lock().unwrap_or_else(PoisonError::into_inner).spawn(end);
+            std::future::ready(Ok(Box::new(near) as Box<dyn Stream>))
+        };
+        let config = ClientConfig {
+            user: "local".into(),
+            login: Login::None,
+            host_check: Arc::new(|_: &_| Ok(())),
+            flow: Flow::default(),
+            chacha_first: false,
+            deadline: Duration::from_secs(60),
+        };
+        ssh::connect(config, dial).await.map_err(|error| SessionError::connecting("the other folder", error))
+    }
+
+    /// Waits until System 1 has done everything it does after the client is gone.
+    pub async fn end(self) {
+        let mut serving = std::mem::take(&mut *self.serving.lock().unwrap_or_else(PoisonError::into_inner));
+        while serving.join_next().await.is_some() {}
     }
 }

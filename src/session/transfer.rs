@@ -10,8 +10,8 @@ use super::error::SessionError;
 use super::work::Work;
 use crate::protocol::frame::{self, Frame, FrameReader, HEAD, MAX_FRAME, OPENING, Opening};
 use crate::protocol::message::Failure;
-use crate::replica::source::{Source, SourceError};
 use crate::replica::incoming::Incoming;
+use crate::replica::source::{Source, SourceError};
 use crate::replica::stage::Staged;
 use crate::ssh::{CarrierError, Channel, ChannelReader, ChannelWriter, Chunk};
 
@@ -208,7 +208,9 @@ async fn receive_whole(
         let mut bytes = &chunk[from..];
         while let Some(frame) = frames.frame(&mut bytes).map_err(Broken::failed)? {
             match frame {
-                Frame::Data(piece) if content.len() + piece.len() <= SMALL as usize => content.extend_from_slice(piece),
+                Frame::Data(piece) if content.len() + piece.len() <= SMALL as usize => {
+                    content.extend_from_slice(piece)
+                }
                 Frame::Data(_) => return Err(Broken::failed("more content came than was promised")),
                 Frame::End(digest) => break 'all digest,
                 Frame::Abort { changed, text } => return Err(aborted_there(changed, &text)),

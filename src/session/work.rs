@@ -102,7 +102,10 @@ impl Work {
     }
 
     /// Hashes that the other side asks for.
-    pub(crate) async fn hash(&mut self, paths: &[RelPath]) -> Result<Vec<Result<Digest, Unhashed>>, SessionError> {
+    pub(crate) async fn hash(
+        &mut self,
+        paths: &[RelPath],
+    ) -> Result<Vec<Result<Digest, Unhashed>>, SessionError> {
         self.local.clone().hash(&mut self.scanned, paths).await
     }
 
@@ -181,7 +184,9 @@ impl Work {
     /// The file that an item asks of this side, if the plan says that the other side takes its content from here.
     pub(crate) fn source(&self, item: u32) -> Result<Source, SourceError> {
         let path = self.source_path(item).ok_or(SourceError::Changed)?;
-        let Some(Node::File(file)) = self.scanned.snapshot.find(path) else { return Err(SourceError::Changed) };
+        let Some(Node::File(file)) = self.scanned.snapshot.find(path) else {
+            return Err(SourceError::Changed);
+        };
         Source::open(&self.local.root, path, file)
     }
 

@@ -9,7 +9,11 @@ use crate::support::pair::Pair;
 #[test]
 fn both_folders_hold_everything_and_the_newer_of_what_both_had() {
     let pair = Pair::new();
-    pair.one.write("helloworld.py", "print('newer')", 10).write("post_to_irc.sh", "irc", 500).write("tcpserver.py", "srv", 900);
+    pair.one.write("helloworld.py", "print('newer')", 10).write("post_to_irc.sh", "irc", 500).write(
+        "tcpserver.py",
+        "srv",
+        900,
+    );
     pair.two.write("helloworld.py", "print('older')", 3600).write("tcpclient.py", "cli", 700);
     let ran = pair.sync();
     pair.assert_same();
@@ -61,7 +65,12 @@ fn an_edit_travels_even_when_the_other_side_has_a_younger_time() {
 #[test]
 fn a_deletion_comes_back_without_delete_and_travels_with_it() {
     let pair = Pair::new();
-    pair.one.write("a", "1", 1000).write("d/e", "2", 1000).write("stays", "3", 1000).write("stays too", "4", 1000).write("and this", "5", 1000);
+    pair.one
+        .write("a", "1", 1000)
+        .write("d/e", "2", 1000)
+        .write("stays", "3", 1000)
+        .write("stays too", "4", 1000)
+        .write("and this", "5", 1000);
     pair.sync();
     pair.two.remove("a");
     pair.sync();
@@ -116,11 +125,20 @@ fn each_conflict_policy_ends_as_it_says() {
         pair.one.write("a.txt", "older, one", 500);
         pair.two.write("a.txt", "younger, two", 100);
         let ran = pair.try_sync(|options| options.conflict = policy).unwrap();
-        assert_eq!((pair.one.read("a.txt").as_deref(), pair.two.read("a.txt").as_deref()), (one, two), "{policy:?}");
+        assert_eq!(
+            (pair.one.read("a.txt").as_deref(), pair.two.read("a.txt").as_deref()),
+            (one, two),
+            "{policy:?}"
+        );
         assert_eq!(ran.outcome.skipped, u64::from(policy == ConflictPolicy::Skip));
         if policy == ConflictPolicy::KeepBoth {
             pair.assert_same();
-            let kept = pair.one.tree().into_keys().find(|name| name.to_string_lossy().contains(".conflict-")).unwrap();
+            let kept = pair
+                .one
+                .tree()
+                .into_keys()
+                .find(|name| name.to_string_lossy().contains(".conflict-"))
+                .unwrap();
             assert_eq!(pair.two.read(kept.to_str().unwrap()).unwrap(), "older, one");
             pair.assert_settled();
         }
@@ -214,7 +232,8 @@ fn awkward_names_are_names_like_any_other() {
 fn what_is_no_file_is_skipped_with_a_notice_and_never_opened() {
     let pair = Pair::new();
     pair.one.write("a", "1", 100);
-    rustix::fs::mknodat(rustix::fs::CWD, pair.one.path("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, pair.one.path("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
+        .unwrap();
     let ran = pair.sync();
     assert!(!pair.two.path("pipe").exists());
     assert_eq!(pair.two.read("a").unwrap(), "1");

@@ -68,7 +68,12 @@ impl Side {
     /// Removes a file, link, or folder with everything below.
     pub fn remove(&self, name: &str) -> &Side {
         let path = self.path(name);
-        if fs::symlink_metadata(&path).unwrap().is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
+        if fs::symlink_metadata(&path).unwrap().is_dir() {
+            fs::remove_dir_all(path)
+        } else {
+            fs::remove_file(path)
+        }
+        .unwrap();
         self
     }
 
@@ -155,7 +160,8 @@ impl Ran {
 
     /// All notices, one a line.
     pub fn notices(&self) -> String {
-        let notice = |event: &Event| if let Event::Notice(text) = event { Some(format!("{text}\n")) } else { None };
+        let notice =
+            |event: &Event| if let Event::Notice(text) = event { Some(format!("{text}\n")) } else { None };
         self.events.iter().filter_map(notice).collect()
     }
 }

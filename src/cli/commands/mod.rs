@@ -1,0 +1,113 @@
+//! The commands: each takes typed arguments, calls the library, and returns how it ended.
+
+mod demo;
+mod history;
+mod log;
+mod places;
+mod reach;
+mod serve;
+mod sync;
+mod verify;
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use super::args::{self, Invocation, Usage};
+use super::error::printable;
+use super::exit::ExitCode;
+use super::pages;
+use crate::session::SessionError;
+
+/// Why a command ended before its work was done: one line, and the code to end with.
+#[derive(Debug)]
+pub(crate) struct Stop {
+    code: ExitCode,
+    line: String,
+}
+
+impl Stop {
+    fn new(code: ExitCode, line: impl std::fmt::Display) -> Stop {
+        Stop { code, line: printable(&line.to_string()) }
+    }
+
+    /// A root, or what is remembered about it, cannot be used.
+    fn root(line: impl std::fmt::Display) -> Stop {
+        Stop::new(ExitCode::Root, line)
+    }
+
+    /// It could not start.
+    fn start(line: impl std::fmt::Display) -> Stop {
+        Stop::new(ExitCode::CouldNotStart, line)
+    }
+}
+
+impl From<SessionError> for Stop {
+    fn from(error: SessionError) -> Stop {
+        Stop::new(ExitCode::of_session(&error), error)
+    }
+}
+
+/// Runs the program with its arguments, the program's own name first.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let invocation = match args::parse(arguments) {
+        Ok(invocation) => invocation,
+        Err(Usage::Help(text)) => {
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            return ExitCode::Usage;
+        }
+        Err(wrong @ Usage::Wrong(_)) => return complain(&Stop::new(ExitCode::Usage, wrong)),
+    };
+    let mut out = std::io::stdout();
+    let ended = match invocation {
+        Invocation::Sync(args) => sync::run(&args),
+        Invocation::Serve(args) => serve::run(&args),
+        Invocation::History(args) => history::list(&args, &mut out),
+        Invocation::Restore(args) => history::restore(&args, &mut out),
+        Invocation::Undo(args) => history::undo(&args, &mut out),
+        Invocation::Verify(args) => verify::run(&args),
+        Invocation::Demo => demo::run(),
+        Invocation::Completions(shell) => printed(pages::completions(shell, &mut out)),
+        Invocation::Man => printed(pages::man(&mut out)),
+        Invocation::Print(text) => printed(out.write_all(text.as_bytes())),
+    };
+    ended.unwrap_or_else(|stop| complain(&stop))
+}
+
+/// Says on stderr why a command ended. Nothing is left to do if even that fails.
+fn complain(stop: &Stop) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "syncfiles: {}", stop.line);
+    stop.code
+}
+
+/// A reader that has seen enough is no failure.
+fn printed(result: std::io::Result<()>) -> Result<ExitCode, Stop> {
+    match result {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Stop::root(format_args!("cannot write to stdout: {error}")))
+        }
+        _ => Ok(ExitCode::InSync),
+    }
+}
+
+/// The runtime of a command: few threads, because the work is the carrier's and the disk's.
+fn runtime() -> Result<tokio::runtime::Runtime, Stop> {
+    let built = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    built.map_err(|error| {
+        Stop::root(format_args!("cannot start threads: {error}; raise the limits of this user"))
+    })
+}
+
+/// Resolves when the user, or the system, asks the process to end.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut hang_up)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+    else {
+        let _ = tokio::signal::ctrl_c().await;
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = term.recv() => {}
+        _ = hang_up.recv() => {}
+    }
+}

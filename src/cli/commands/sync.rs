@@ -1,0 +1,227 @@
+//! `syncfiles SOURCE TARGET`.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::reach::Reach;
+use super::{Stop, interrupted, places, runtime};
+use crate::cli::address::{Pair, Root};
+use crate::cli::amount::{Keep, Limit};
+use crate::cli::exit::ExitCode;
+use crate::cli::options::ShowArgs;
+use crate::cli::progress::{End, Mode, Screen, Setup};
+use crate::cli::report::ReportOptions;
+use crate::cli::sync_args::{Filter, SyncArgs};
+use crate::core::guard::MaxDelete;
+use crate::core::path::RelPath;
+use crate::replica::filter::{Choice, Rules};
+use crate::session::progress::{Outcome, Progress};
+use crate::session::{
+    Export, Exports, Local, Opening, Options, Remote, SessionError, Way, sync, sync_together,
+};
+
+/// How long a second run of the same root waits for the first when the user set no `--timeout`.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Syncs, and shows it.
+pub(crate) fn run(args: &SyncArgs) -> Result<ExitCode, Stop> {
+    let options = options(args)?;
+    let decide = &args.options.decide;
+    let report = ReportOptions {
+        history: !decide.no_history,
+        dry_run: decide.dry_run,
+        ..report_options(&args.options.show)
+    };
+    let connect = &args.options.connect;
+    let source = match &args.pair.one {
+        Root::Local(path) => Source::Folder(path.clone().into()),
+        Root::Remote(root) => {
+            let reach = Reach::prepare(root, connect)?;
+            Source::Server(reach.remote(root), Box::new(reach))
+        }
+    };
+    let screen = screen(&args.options.show, report, &args.pair)?;
+    let ended = sync_shown(source, &args.pair, &options, screen.clone());
+    finish(&screen, ended)
+}
+
+/// Where System 1 is.
+pub(crate) enum Source {
+    Folder(Box<Path>),
+    Server(Remote, Box<Reach>),
+}
+
+/// Runs one sync to its end, or to the user's interruption.
+pub(crate) fn sync_shown(
+    source: Source,
+    pair: &Pair,
+    options: &Options,
+    progress: Arc<dyn Progress>,
+) -> Result<Outcome, Stop> {
+    let opening = Opening {
+        look: options.dry,
+        create: pair.one_is_source,
+        new_root: options.new_root,
+        place: format!("client:{}", absolute(&pair.two)?.display()),
+        state_home: options.state_home.clone(),
+        exclusive: Some(options.timeout),
+    };
+    let local = Arc::new(Local::open(&pair.two, &RelPath::root(), opening)?);
+    let runtime = runtime()?;
+    let run = async {
+        match source {
+            Source::Server(remote, reach) => sync(reach.connect(), local, &remote, options, progress).await,
+            Source::Folder(path) => {
+                let name = path.display().to_string();
+                let folder = Export {
+                    name: "source".into(),
+                    path: absolute(&path).map_err(|stop| SessionError::Root(stop.line))?,
+                };
+                let remote = Remote {
+                    export: folder.name.clone(),
+                    sub: RelPath::root(),
+                    place: format!("local:{}", folder.path.display()),
+                    name,
+                };
+                let exports = Exports {
+                    folders: vec![folder],
+                    read_only: false,
+                    no_delete: false,
+                    state_home: options.state_home.clone(),
+                };
+                sync_together(exports, local, &remote, options, progress).await
+            }
+        }
+    };
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = run => ended.map_err(Stop::from),
+            () = interrupted() => Err(Stop::new(ExitCode::Interrupted, "interrupted; run it again to go on where it stopped")),
+        }
+    });
+    // What blocks in a file system call is not waited for: everything that counts is durable, or is redone.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Takes the bars away, says how it ended, and makes a number of it.
+pub(crate) fn finish(screen: &Screen, ended: Result<Outcome, Stop>) -> Result<ExitCode, Stop> {
+    let (written, code) = match &ended {
+        Ok(outcome) => (screen.finish(End::Outcome(outcome)), ExitCode::of(outcome)),
+        Err(stop) => (screen.finish(End::Stopped(&stop.line, stop.code)), stop.code),
+    };
+    match written {
+        Err(error) if code == ExitCode::InSync => Err(Stop::new(
+            ExitCode::SomeFailed,
+            format_args!("the folders are in sync, but the report could not be written: {error}"),
+        )),
+        _ => Ok(code),
+    }
+}
+
+/// What the user sees of a run.
+pub(crate) fn screen(show: &ShowArgs, report: ReportOptions, pair: &Pair) -> Result<Arc<Screen>, Stop> {
+    let terminal = std::io::stderr().is_terminal();
+    let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let setup = Setup {
+        mode: Mode::choose(show.progress, terminal, show.json, show.quiet, colour),
+        options: report,
+        json: show.json,
+        there: &pair.one.to_string(),
+        here: &pair.two.display().to_string(),
+    };
+    let screen = Screen::start(setup, Box::new(std::io::stdout()), Box::new(std::io::stderr()));
+    screen.map(Arc::new).map_err(|error| Stop::root(format_args!("cannot show the run: {error}")))
+}
+
+pub(crate) fn report_options(show: &ShowArgs) -> ReportOptions {
+    ReportOptions {
+        names: show.verbose > 0,
+        itemize: show.itemize_changes,
+        quiet: show.quiet,
+        stats: show.stats,
+        units: show.units(),
+        ..ReportOptions::default()
+    }
+}
+
+fn options(args: &SyncArgs) -> Result<Options, Stop> {
+    let decide = &args.options.decide;
+    let connect = &args.options.connect;
+    Ok(Options {
+        dry: decide.dry_run,
+        checksum: args.options.compare.checksum,
+        delete: decide.delete,
+        conflict: decide.conflict.unwrap_or_default().into(),
+        way: match (decide.pull, decide.push) {
+            (true, _) => Way::Pull,
+            (_, true) => Way::Push,
+            _ => Way::Both,
+        },
+        mirror: decide.mirror,
+        new_root: decide.new_root,
+        max_delete: decide.max_delete.map(max_delete).unwrap_or_default(),
+        keep: decide.keep_history.map(keep).unwrap_or_default(),
+        history: !decide.no_history,
+        rules: rules(&args.filters)?,
+        timeout: connect.timeout.unwrap_or(PATIENCE),
+        ..Options::new(places::state_home()?)
+    })
+}
+
+fn max_delete(limit: Limit) -> MaxDelete {
+    match limit {
+        Limit::Count(count) => MaxDelete::Count(count),
+        Limit::Percent(percent) => MaxDelete::Percent(percent),
+    }
+}
+
+fn keep(keep: Keep) -> crate::protocol::message::Keep {
+    use crate::protocol::message::{Keep as Wanted, Room};
+    Wanted {
+        days: u32::try_from(keep.age.as_secs() / 86_400).unwrap_or(u32::MAX),
+        room: match keep.room {
+            Some(Limit::Count(bytes)) => Room::Bytes(bytes),
+            Some(Limit::Percent(percent)) => Room::Percent(percent),
+            None => Wanted::default().room,
+        },
+    }
+}
+
+/// The exclude options, read: a file of patterns is looked at once, here.
+pub(crate) fn rules(filters: &[Filter]) -> Result<Rules, Stop> {
+    let text = |pattern: &std::ffi::OsString| {
+        pattern
+            .to_str()
+            .map(str::to_owned)
+            .ok_or_else(|| Stop::new(ExitCode::Usage, "a pattern is not UTF-8 text"))
+    };
+    let mut choices = Vec::new();
+    for filter in filters {
+        choices.push(match filter {
+            Filter::Exclude(pattern) => Choice::Exclude(text(pattern)?),
+            Filter::Include(pattern) => Choice::Include(text(pattern)?),
+            Filter::ExcludeFrom(file) => {
+                let read = std::fs::read_to_string(file);
+                let refused = |error| {
+                    Stop::new(
+                        ExitCode::Usage,
+                        format_args!("cannot read the patterns in {}: {error}", file.display()),
+                    )
+                };
+                Choice::ExcludeFrom(read.map_err(refused)?)
+            }
+        });
+    }
+    Rules::of_options(&choices).map_err(|error| Stop::new(ExitCode::Usage, error))
+}
+
+/// A path as it is remembered: absolute, links in it resolved where it exists.
+pub(crate) fn absolute(path: &Path) -> Result<std::path::PathBuf, Stop> {
+    let found = path.canonicalize().or_else(|_| std::path::absolute(path));
+    found.map_err(|error| {
+        Stop::root(format_args!("cannot make sense of the path {}: {error}", path.display()))
+    })
+}
