@@ -13,7 +13,7 @@ use syncfiles::protocol::codec::{
 };
 use syncfiles::protocol::frame::{Opening, data_head, put_abort, put_end};
 use syncfiles::protocol::message::{
-    Begin, Failure, FolderPart, Hello, Listed, Message, Need, Refusal, Unhashed, Welcome, Wish,
+    Begin, Failure, FolderPart, Hello, Keep, Listed, Message, Need, Refusal, Room, Unhashed, Welcome, Wish,
 };
 use syncfiles::protocol::rows::Row;
 
@@ -44,6 +44,7 @@ fn hello() -> Hello {
     let wish = Wish {
         dry: false,
         checksum: false,
+        whole: false,
         delete: true,
         conflict: ConflictPolicy::Newer,
         write_one: true,
@@ -51,7 +52,7 @@ fn hello() -> Hello {
         mirror: false,
         new_root: false,
         max_delete: "50%".into(),
-        keep_days: Some(30),
+        keep: Some(Keep { days: 30, room: Room::Percent(10) }),
     };
     let rules = vec!["*.o".into()];
     let extensions = vec![("x".into(), vec![255])];
@@ -60,7 +61,7 @@ fn hello() -> Hello {
 
 const HELLO: &str = "73796e6366696c657300 0001 0001
     07 666f6c64657231  03 612f62  01 07070707070707070707070707070707
-    00 00 01 00 01 01 00 00  03 353025  01 1e
+    00 00 00 01 00 01 01 00 00  03 353025  01 1e 01 0a
     01 03 2a2e6f  01 01 78 01 ff";
 
 #[test]
