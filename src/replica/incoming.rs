@@ -8,9 +8,10 @@ use rustix::fs::{FlockOperation, Mode};
 use super::expected::{Entry, read_through};
 use super::fault;
 use super::root::{Kind, Root, Stat, stat_of};
-use super::stage::{Promise, RESUMABLE, Stage, StageError, Staged, failed, open_staged, times};
+use super::stage::{Promise, RESUMABLE, Stage, StageError, Staged, failed, make_staged, open_staged, times};
 use crate::core::digest::{Digest, Hasher};
 use crate::core::path::RelPath;
+use crate::core::version::Bits;
 
 /// A file that is being staged. Dropped half-way it stays as it is: a later run resumes or clears it.
 #[derive(Debug)]
@@ -78,8 +79,11 @@ impl Stage {
 
     pub(crate) fn begin(&self, promise: &Promise, name: String) -> Result<Incoming, StageError> {
         let refused = failed("stage", &promise.path);
-        let file = open_staged(self, &name, true).map_err(&refused)?;
-        if promise.size >= RESUMABLE {
+        // What may be resumed must stay open to its owner until it is whole.
+        let resumable = promise.size >= RESUMABLE;
+        let bits = if resumable { Bits::of_mode(0o600) } else { promise.bits };
+        let file = make_staged(self, &name, bits).map_err(&refused)?;
+        if resumable {
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
                 .map_err(|errno| refused(errno.into()))?;
         }
@@ -88,7 +92,7 @@ impl Stage {
 
     fn resume(&self, promise: &Promise, name: &str) -> io::Result<Option<Incoming>> {
         // Absent, or not to be opened (complete, with its final bits): then a fresh file takes its part.
-        let Ok(file) = open_staged(self, name, false) else { return Ok(None) };
+        let Ok(file) = open_staged(self, name) else { return Ok(None) };
         let Stat { kind, size, links, .. } = stat_of(&file)?;
         let ours = kind == Kind::File && links == 1 && size <= promise.size;
         if !ours || rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -159,13 +163,14 @@ impl Incoming {
     }
 }
 
-/// Bits first: on some file systems they touch the time.
 fn seal(file: &File, promise: &Promise) -> io::Result<Stat> {
     fault::step()?;
-    if promise.bits.mode() != 0o600 {
-        rustix::fs::fchmod(file, Mode::from_raw_mode(promise.bits.mode()))?;
-    }
     rustix::fs::futimens(file, &times(promise.modified))?;
+    let stat = stat_of(file)?;
+    if stat.bits == promise.bits {
+        return Ok(stat);
+    }
+    rustix::fs::fchmod(file, Mode::from_raw_mode(promise.bits.mode()))?;
     stat_of(file)
 }
 
@@ -183,7 +188,6 @@ fn resumable_name(promise: &Promise) -> String {
 mod tests {
     use super::*;
     use crate::core::age::Timestamp;
-    use crate::core::version::Bits;
     use crate::replica::expected::Expected;
     use crate::replica::testing::*;
     use std::fs;

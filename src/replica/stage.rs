@@ -320,10 +320,17 @@ fn shown(parts: &[&[u8]]) -> String {
     format!(".syncfiles/stage{}", parts.collect::<String>())
 }
 
-/// Opens the file `name` for writing; `fresh` makes it, and fails where it exists.
-pub(crate) fn open_staged(stage: &Stage, name: &str, fresh: bool) -> io::Result<std::fs::File> {
-    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let flags = if fresh { flags | OFlags::CREATE | OFlags::EXCL } else { flags };
+/// Makes the file `name`, to write and read; fails where it exists. The folder is private, so it may have its final
+/// bits from the beginning; the umask decides what is left to set.
+pub(crate) fn make_staged(stage: &Stage, name: &str, bits: Bits) -> io::Result<std::fs::File> {
     fault::step()?;
-    Ok(rustix::fs::openat(stage, name, flags, Mode::RUSR | Mode::WUSR)?.into())
+    let flags = STAGED | OFlags::CREATE | OFlags::EXCL;
+    Ok(rustix::fs::openat(stage, name, flags, Mode::from_raw_mode(bits.mode()))?.into())
 }
+
+/// Opens the file `name`, which an earlier run made.
+pub(crate) fn open_staged(stage: &Stage, name: &str) -> io::Result<std::fs::File> {
+    Ok(rustix::fs::openat(stage, name, STAGED, Mode::empty())?.into())
+}
+
+const STAGED: OFlags = OFlags::RDWR.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
