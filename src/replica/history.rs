@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::AsFd;
 
 use rusqlite::{OptionalExtension, Row};
+use rustix::fs::FlockOperation;
 use thiserror::Error;
 
 use super::base_store::{key_of, path_of};
@@ -172,6 +173,8 @@ impl<'s> Journal<'s> {
             })
             .map_err(database(act))?;
         let bin = open_bin(state.folder(), run, true).map_err(refused("make"))?;
+        // Tells whoever prunes that this run is not over.
+        rustix::fs::flock(&bin, FlockOperation::LockShared).map_err(|errno| refused("lock")(errno.into()))?;
         Ok(Journal { state, run: number, id: run, next, bin })
     }
 

@@ -31,7 +31,7 @@ impl Stage {
             return self.begin(promise, self.fresh_name(promise));
         }
         let name = resumable_name(promise);
-        if let Some(incoming) = self.resume(promise, &name).map_err(failed("resume", &promise.path))? {
+        if let Some(incoming) = self.resume(promise, &name).map_err(failed("resume it"))? {
             return Ok(incoming);
         }
         match self.begin(promise, name) {
@@ -53,8 +53,8 @@ impl Stage {
         saw: &Entry,
         promise: &Promise,
     ) -> Result<Staged, StageError> {
-        let refused = failed("copy", path);
-        let changed = || StageError::Changed { path: path.clone() };
+        let refused = failed("copy it");
+        let changed = || StageError::Changed;
         let (source, before) = root.open_file(path).map_err(&refused)?;
         if !saw.admits(&before) {
             return Err(changed());
@@ -72,13 +72,13 @@ impl Stage {
             return Err(changed());
         }
         copy.finish(saw.sha256).map_err(|error| match error {
-            StageError::WrongContent { .. } => changed(),
+            StageError::WrongContent => changed(),
             other => other,
         })
     }
 
     pub(crate) fn begin(&self, promise: &Promise, name: String) -> Result<Incoming, StageError> {
-        let refused = failed("stage", &promise.path);
+        let refused = failed("stage it");
         // What may be resumed must stay open to its owner until it is whole.
         let resumable = promise.size >= RESUMABLE;
         let bits = if resumable { Bits::of_mode(0o600) } else { promise.bits };
@@ -117,9 +117,7 @@ impl Incoming {
         if got > self.promise.size {
             return Err(self.wrong_size(got));
         }
-        fault::step()
-            .and_then(|()| self.file.write_all(bytes))
-            .map_err(failed("write the received bytes of", &self.promise.path))?;
+        fault::step().and_then(|()| self.file.write_all(bytes)).map_err(failed("write what was received"))?;
         self.hasher.update(bytes);
         self.written = got;
         Ok(())
@@ -134,11 +132,11 @@ impl Incoming {
             return Err(self.wrong_size(self.written));
         }
         let Incoming { file, name, promise, hasher, .. } = self;
-        let refused = failed("stage", &promise.path);
+        let refused = failed("stage it");
         let sha256 = hasher.finish();
         if [promise.sha256, sent].into_iter().flatten().any(|told| told != sha256) {
             file.set_len(0).map_err(&refused)?;
-            return Err(StageError::WrongContent { path: promise.path.clone() });
+            return Err(StageError::WrongContent);
         }
         let stat = seal(&file, &promise).map_err(&refused)?;
         Ok(Staged { name: name.into_bytes().into(), home: None, stat, sha256: Some(sha256) })
@@ -159,7 +157,7 @@ impl Incoming {
     }
 
     fn wrong_size(&self, got: u64) -> StageError {
-        StageError::WrongSize { path: self.promise.path.clone(), promised: self.promise.size, got }
+        StageError::WrongSize { promised: self.promise.size, got }
     }
 }
 
@@ -240,12 +238,12 @@ mod tests {
         assert!(matches!(short.finish(None), Err(StageError::WrongSize { .. })));
         let mut wrong = stage.incoming(&promise).unwrap();
         wrong.write(b"?").unwrap();
-        assert!(matches!(wrong.finish(None), Err(StageError::WrongContent { .. })));
+        assert!(matches!(wrong.finish(None), Err(StageError::WrongContent)));
         assert_eq!(stage.incoming(&promise).unwrap().written(), 0);
         let unpromised = Promise { sha256: None, size: 1, ..promise };
         let mut told = stage.incoming(&unpromised).unwrap();
         told.write(b"x").unwrap();
-        assert!(matches!(told.finish(Some(Digest::of(b"y"))), Err(StageError::WrongContent { .. })));
+        assert!(matches!(told.finish(Some(Digest::of(b"y"))), Err(StageError::WrongContent)));
     }
 
     #[test]
@@ -260,7 +258,7 @@ mod tests {
         fs::write(field.at("from"), "CONTENT").unwrap();
         fs::File::options().write(true).open(field.at("from")).unwrap().set_modified(time).unwrap();
         let changed = stage.copy(&field.root, &path("from"), &saw, &promise);
-        assert!(matches!(changed, Err(StageError::Changed { .. } | StageError::WrongContent { .. })));
+        assert!(matches!(changed, Err(StageError::Changed | StageError::WrongContent)));
     }
 
     #[test]
@@ -269,7 +267,7 @@ mod tests {
         let dead = field.stage(1);
         staged(&dead, "f", "small");
         staged(&dead, "l", "-> target");
-        dead.folder(&path("d"), Bits::of_mode(0o755)).unwrap();
+        dead.folder(Bits::of_mode(0o755)).unwrap();
         drop(dead);
         let folder = field.at(&format!(".syncfiles/stage/{}", run(1)));
         fs::write(folder.join("mine"), "mine").unwrap();

@@ -147,10 +147,10 @@ impl<'a> Run<'a> {
     /// Makes the new folders in staging, so that each takes its place in one step and with its bits.
     fn stage_folders(&mut self) {
         for (at, step) in self.steps.iter().enumerate() {
-            let Step::MakeFolder { path, bits, .. } = step else { continue };
+            let Step::MakeFolder { bits, .. } = step else { continue };
             // Members must come in first; such a folder gets its final bits last.
             let bits = if is_open(*bits) { *bits } else { Bits::of_mode(bits.mode() | 0o700) };
-            match self.stage.folder(path, bits) {
+            match self.stage.folder(bits) {
                 Ok(staged) => {
                     self.folders.insert(at, staged);
                 }

@@ -183,7 +183,7 @@ impl Field {
 
 pub(crate) fn staged(stage: &Stage, at: &str, text: &str) -> Staged {
     match text.strip_prefix("-> ") {
-        Some(target) => stage.link(&path(at), target.as_bytes(), Timestamp(5_000)).unwrap(),
+        Some(target) => stage.link(target.as_bytes(), Timestamp(5_000)).unwrap(),
         None => stage.whole(&promise(at, text.as_bytes()), text.as_bytes()).unwrap(),
     }
 }
