@@ -9,10 +9,11 @@ use thiserror::Error;
 
 use super::commit::{CommitError, Hands, sync_fs};
 use super::expected::Expected;
-use super::history::{Cause, HistoryError, Journal, Record, Was, existing_bin, refused, slot_name, space};
+use super::history::{HistoryError, Journal, existing_bin, refused, slot_name, space};
 use super::identity::Id;
 use super::order::{Turn, is_open, turns};
 use super::prune::{Limits, prune};
+use super::record::{Cause, Record, Was};
 use super::rename::At;
 use super::root::{Kind, Root};
 use super::stage::{Stage, StageError, Staged};

@@ -14,12 +14,12 @@ use thiserror::Error;
 use super::commit::CommitError;
 use super::expected::{Entry, Expected, read_through};
 use super::history::{
-    Cause, HistoryError, Journal, Made, Record, Version, existing_bin, forget, list, records, refused, runs,
-    slot_name,
+    HistoryError, Journal, Version, existing_bin, forget, list, records, refused, runs, slot_name,
 };
 use super::identity::Id;
 use super::perform::{PerformError, Replica, StepResult, perform};
 use super::prune::{Cap, Limits};
+use super::record::{Cause, Made, Record};
 use super::rename::At;
 use super::root::{Kind, Root, Stat};
 use super::stage::{Stage, StageError, Staged, times};

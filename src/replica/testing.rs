@@ -100,7 +100,11 @@ impl Field {
     }
 
     pub(crate) fn remove(&self, at: &str) -> Step {
-        Step::Remove { path: path(at), expected: self.entry(at), cause: history::Cause::Deleted }
+        Step::Remove {
+            path: path(at),
+            expected: self.entry(at),
+            cause: crate::replica::record::Cause::Deleted,
+        }
     }
 
     pub(crate) fn shift(&self, from: &str, to: &str) -> Step {
