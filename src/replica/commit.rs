@@ -54,6 +54,13 @@ pub enum CommitError {
     },
 }
 
+impl CommitError {
+    /// Whether something changed during the run, so that the next run settles it; else something failed.
+    pub fn is_change(&self) -> bool {
+        matches!(self, CommitError::Changed | CommitError::ChangedTwice)
+    }
+}
+
 /// A name that came or went, or a folder on the way that is a file or a link by now, is a change, no failure.
 fn failed(act: &'static str) -> impl Fn(io::Error) -> CommitError {
     move |source| match Errno::from_io_error(&source) {

@@ -8,9 +8,10 @@ use rustix::fs::{FlockOperation, Mode};
 use super::expected::{Entry, read_through};
 use super::fault;
 use super::root::{Kind, Root, Stat, stat_of};
-use super::stage::{Promise, RESUMABLE, Stage, StageError, Staged, failed, open_staged, times};
+use super::stage::{Promise, RESUMABLE, Stage, StageError, Staged, failed, make_staged, open_staged, times};
 use crate::core::digest::{Digest, Hasher};
 use crate::core::path::RelPath;
+use crate::core::version::Bits;
 
 /// A file that is being staged. Dropped half-way it stays as it is: a later run resumes or clears it.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl Stage {
             return self.begin(promise, self.fresh_name(promise));
         }
         let name = resumable_name(promise);
-        if let Some(incoming) = self.resume(promise, &name).map_err(failed("resume", &promise.path))? {
+        if let Some(incoming) = self.resume(promise, &name).map_err(failed("resume it"))? {
             return Ok(incoming);
         }
         match self.begin(promise, name) {
@@ -52,8 +53,8 @@ impl Stage {
         saw: &Entry,
         promise: &Promise,
     ) -> Result<Staged, StageError> {
-        let refused = failed("copy", path);
-        let changed = || StageError::Changed { path: path.clone() };
+        let refused = failed("copy it");
+        let changed = || StageError::Changed;
         let (source, before) = root.open_file(path).map_err(&refused)?;
         if !saw.admits(&before) {
             return Err(changed());
@@ -71,15 +72,18 @@ impl Stage {
             return Err(changed());
         }
         copy.finish(saw.sha256).map_err(|error| match error {
-            StageError::WrongContent { .. } => changed(),
+            StageError::WrongContent => changed(),
             other => other,
         })
     }
 
     pub(crate) fn begin(&self, promise: &Promise, name: String) -> Result<Incoming, StageError> {
-        let refused = failed("stage", &promise.path);
-        let file = open_staged(self, &name, true).map_err(&refused)?;
-        if promise.size >= RESUMABLE {
+        let refused = failed("stage it");
+        // What may be resumed must stay open to its owner until it is whole.
+        let resumable = promise.size >= RESUMABLE;
+        let bits = if resumable { Bits::of_mode(0o600) } else { promise.bits };
+        let file = make_staged(self, &name, bits).map_err(&refused)?;
+        if resumable {
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
                 .map_err(|errno| refused(errno.into()))?;
         }
@@ -88,7 +92,7 @@ impl Stage {
 
     fn resume(&self, promise: &Promise, name: &str) -> io::Result<Option<Incoming>> {
         // Absent, or not to be opened (complete, with its final bits): then a fresh file takes its part.
-        let Ok(file) = open_staged(self, name, false) else { return Ok(None) };
+        let Ok(file) = open_staged(self, name) else { return Ok(None) };
         let Stat { kind, size, links, .. } = stat_of(&file)?;
         let ours = kind == Kind::File && links == 1 && size <= promise.size;
         if !ours || rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -113,9 +117,7 @@ impl Incoming {
         if got > self.promise.size {
             return Err(self.wrong_size(got));
         }
-        fault::step()
-            .and_then(|()| self.file.write_all(bytes))
-            .map_err(failed("write the received bytes of", &self.promise.path))?;
+        fault::step().and_then(|()| self.file.write_all(bytes)).map_err(failed("write what was received"))?;
         self.hasher.update(bytes);
         self.written = got;
         Ok(())
@@ -130,11 +132,11 @@ impl Incoming {
             return Err(self.wrong_size(self.written));
         }
         let Incoming { file, name, promise, hasher, .. } = self;
-        let refused = failed("stage", &promise.path);
+        let refused = failed("stage it");
         let sha256 = hasher.finish();
         if [promise.sha256, sent].into_iter().flatten().any(|told| told != sha256) {
             file.set_len(0).map_err(&refused)?;
-            return Err(StageError::WrongContent { path: promise.path.clone() });
+            return Err(StageError::WrongContent);
         }
         let stat = seal(&file, &promise).map_err(&refused)?;
         Ok(Staged { name: name.into_bytes().into(), home: None, stat, sha256: Some(sha256) })
@@ -155,17 +157,18 @@ impl Incoming {
     }
 
     fn wrong_size(&self, got: u64) -> StageError {
-        StageError::WrongSize { path: self.promise.path.clone(), promised: self.promise.size, got }
+        StageError::WrongSize { promised: self.promise.size, got }
     }
 }
 
-/// Bits first: on some file systems they touch the time.
 fn seal(file: &File, promise: &Promise) -> io::Result<Stat> {
     fault::step()?;
-    if promise.bits.mode() != 0o600 {
-        rustix::fs::fchmod(file, Mode::from_raw_mode(promise.bits.mode()))?;
-    }
     rustix::fs::futimens(file, &times(promise.modified))?;
+    let stat = stat_of(file)?;
+    if stat.bits == promise.bits {
+        return Ok(stat);
+    }
+    rustix::fs::fchmod(file, Mode::from_raw_mode(promise.bits.mode()))?;
     stat_of(file)
 }
 
@@ -183,7 +186,6 @@ pub(crate) fn resumable_name(promise: &Promise) -> String {
 mod tests {
     use super::*;
     use crate::core::age::Timestamp;
-    use crate::core::version::Bits;
     use crate::replica::expected::Expected;
     use crate::replica::testing::*;
     use std::fs;
@@ -236,12 +238,12 @@ mod tests {
         assert!(matches!(short.finish(None), Err(StageError::WrongSize { .. })));
         let mut wrong = stage.incoming(&promise).unwrap();
         wrong.write(b"?").unwrap();
-        assert!(matches!(wrong.finish(None), Err(StageError::WrongContent { .. })));
+        assert!(matches!(wrong.finish(None), Err(StageError::WrongContent)));
         assert_eq!(stage.incoming(&promise).unwrap().written(), 0);
         let unpromised = Promise { sha256: None, size: 1, ..promise };
         let mut told = stage.incoming(&unpromised).unwrap();
         told.write(b"x").unwrap();
-        assert!(matches!(told.finish(Some(Digest::of(b"y"))), Err(StageError::WrongContent { .. })));
+        assert!(matches!(told.finish(Some(Digest::of(b"y"))), Err(StageError::WrongContent)));
     }
 
     #[test]
@@ -256,7 +258,7 @@ mod tests {
         fs::write(field.at("from"), "CONTENT").unwrap();
         fs::File::options().write(true).open(field.at("from")).unwrap().set_modified(time).unwrap();
         let changed = stage.copy(&field.root, &path("from"), &saw, &promise);
-        assert!(matches!(changed, Err(StageError::Changed { .. } | StageError::WrongContent { .. })));
+        assert!(matches!(changed, Err(StageError::Changed | StageError::WrongContent)));
     }
 
     #[test]
@@ -265,7 +267,7 @@ mod tests {
         let dead = field.stage(1);
         staged(&dead, "f", "small");
         staged(&dead, "l", "-> target");
-        dead.folder(&path("d"), Bits::of_mode(0o755)).unwrap();
+        dead.folder(Bits::of_mode(0o755)).unwrap();
         drop(dead);
         let folder = field.at(&format!(".syncfiles/stage/{}", run(1)));
         fs::write(folder.join("mine"), "mine").unwrap();

@@ -18,6 +18,7 @@ pub mod perform;
 pub mod places;
 mod pool;
 pub mod prune;
+pub mod record;
 mod rename;
 pub mod restore;
 pub mod root;

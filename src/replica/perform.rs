@@ -9,10 +9,11 @@ use thiserror::Error;
 
 use super::commit::{CommitError, Hands, sync_fs};
 use super::expected::Expected;
-use super::history::{Cause, HistoryError, Journal, Record, Was, existing_bin, refused, slot_name, space};
+use super::history::{HistoryError, Journal, existing_bin, refused, slot_name, space};
 use super::identity::Id;
 use super::order::{Turn, is_open, turns};
 use super::prune::{Limits, prune};
+use super::record::{Cause, Record, Was};
 use super::rename::At;
 use super::root::{Kind, Root};
 use super::stage::{Stage, StageError, Staged};
@@ -147,10 +148,10 @@ impl<'a> Run<'a> {
     /// Makes the new folders in staging, so that each takes its place in one step and with its bits.
     fn stage_folders(&mut self) {
         for (at, step) in self.steps.iter().enumerate() {
-            let Step::MakeFolder { path, bits, .. } = step else { continue };
+            let Step::MakeFolder { bits, .. } = step else { continue };
             // Members must come in first; such a folder gets its final bits last.
             let bits = if is_open(*bits) { *bits } else { Bits::of_mode(bits.mode() | 0o700) };
-            match self.stage.folder(path, bits) {
+            match self.stage.folder(bits) {
                 Ok(staged) => {
                     self.folders.insert(at, staged);
                 }
@@ -318,8 +319,12 @@ fn drop_losers(bin: &Root, run: &Run<'_>, numbers: &Numbers) -> Result<Vec<i64>,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::base::{BaseContent, BaseEntry};
+    use crate::core::digest::Digest;
+    use crate::replica::base_store;
     use crate::replica::fault::{killed_at, meddled_at, without_exchange};
     use crate::replica::prune::Cap;
+    use crate::replica::stage::Promise;
     use crate::replica::testing::*;
     use std::fs;
 
@@ -615,6 +620,58 @@ mod tests {
         assert_eq!(failures(&results), ["b: Changed"]);
         assert_eq!((field.tree(), field.kept()), (tree_of(&[("a", "new"), ("b", "edited")]), vec![]));
         assert_eq!(crate::replica::history::records(&field.state(), run(1)).unwrap(), []);
+    }
+
+    #[test]
+    #[ignore = "a measurement"]
+    fn speed_of_staging_and_placing() {
+        let (field, bytes) = (Field::new(&[]), "x".repeat(8192));
+        let stage = field.stage(1);
+        // Processor time tells more than the clock where others use the machine, too.
+        let spent = || {
+            let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+            time.tv_sec * 1000 + time.tv_nsec / 1_000_000
+        };
+        let mut last = (std::time::Instant::now(), spent());
+        let mut lap = |what: &str| {
+            println!("{what}: {:?}, {} ms of processor", last.0.elapsed(), spent() - last.1);
+            last = (std::time::Instant::now(), spent());
+        };
+        let put = |number: u64| {
+            let path = path(&format!("d{}/{number}", number / 500));
+            let promise = Promise { path: path.clone(), ..promise("x", bytes.as_bytes()) };
+            let staged = stage.whole(&promise, bytes.as_bytes()).unwrap();
+            Step::Put { staged, path, expected: Expected::Absent }
+        };
+        let mut steps: Vec<_> = (0..20_000).map(put).collect();
+        lap("20 000 files of 8 KiB staged");
+        steps.extend((0..40).map(|number| field.folder(&format!("d{number}"), 0o755)));
+        assert_eq!(failures(&field.perform(&stage, 1, &steps)), [""; 0]);
+        lap("placed, two syncfs included");
+        let names: Vec<_> = (0..20_000).map(|number| format!("d{}/{number}", number / 500)).collect();
+        let steps: Vec<_> = names.iter().map(|name| field.remove(name)).collect();
+        lap("looked at");
+        assert_eq!(failures(&field.perform(&stage, 2, &steps)), [""; 0]);
+        lap("removed into the history");
+        let state = field.state();
+        let row = |number: u64| {
+            let content = BaseContent::File { size: number, sha256: Digest::of(b"") };
+            (
+                path(&format!("d{}/f{number}", number / 500)),
+                Some(BaseEntry { content, bits: Bits::of_mode(0) }),
+            )
+        };
+        let rows = (0..1_000_000).map(row).collect();
+        lap("rows made");
+        let change = base_store::Change { run: run(1), settled: None, fresh: false, rows };
+        base_store::commit(&state, run(2), &change).unwrap();
+        lap("1 000 000 base rows committed");
+        assert_eq!(base_store::load(&state, run(2)).unwrap().rows().len(), 1_000_000);
+        lap("and loaded");
+        drop((state, stage));
+        lap("and closed");
+        drop(field);
+        lap("and removed");
     }
 
     const BEFORE: [(&str, &str); 17] = [

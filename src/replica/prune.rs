@@ -2,6 +2,8 @@
 
 use std::os::fd::AsFd;
 
+use rustix::fs::FlockOperation;
+
 use super::history::{HistoryError, existing_bin, records, refused, remove_bin, runs, slot_name, space};
 use super::identity::Id;
 use super::rename::At;
@@ -57,7 +59,8 @@ pub struct Pruned {
     pub bytes: u64,
 }
 
-/// Clears runs that are too old, then the oldest until `wanted` more bytes fit under the cap; never `this` run.
+/// Clears runs that are too old, then the oldest until `wanted` more bytes fit under the cap; never `this` run, and
+/// none that is going on.
 ///
 /// Works while another run displaces: a run's rows go in one transaction after its files.
 pub fn prune(
@@ -75,7 +78,12 @@ pub fn prune(
         if Some(run) == this || !old && used.saturating_add(wanted) <= cap {
             continue;
         }
-        let (versions, bytes) = clear(state, run)?;
+        let bin = existing_bin(state.folder(), run)?;
+        let over = |bin| rustix::fs::flock(bin, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if !bin.as_ref().is_none_or(over) {
+            continue;
+        }
+        let (versions, bytes) = clear(state, run, bin)?;
         used = used.saturating_sub(bytes);
         pruned.runs += 1;
         pruned.versions += versions;
@@ -85,9 +93,8 @@ pub fn prune(
 }
 
 /// Clears one run: its versions, then its rows, then its folder unless somebody else keeps something there.
-fn clear(state: &State, run: Id) -> Result<(u64, u64), HistoryError> {
+fn clear(state: &State, run: Id, bin: Option<Root>) -> Result<(u64, u64), HistoryError> {
     let (mut versions, mut bytes) = (0, 0);
-    let bin = existing_bin(state.folder(), run)?;
     for (number, record) in records(state, run)? {
         let Some(old) = record.old.filter(|old| old.kind != Kind::Folder) else { continue };
         let (Some(bin), slot) = (&bin, slot_name(number, &record.path)) else { continue };
@@ -112,6 +119,7 @@ fn clear(state: &State, run: Id) -> Result<(u64, u64), HistoryError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replica::history::Journal;
     use crate::replica::testing::*;
 
     #[test]
@@ -135,6 +143,19 @@ mod tests {
         assert_eq!(prune(0, 0).runs, 1);
         assert_eq!(names(), "c");
         assert!(!field.at(&format!(".syncfiles/history/{}", run(4))).exists());
+    }
+
+    #[test]
+    fn a_run_that_is_going_on_is_not_pruned_by_another() {
+        let field = Field::new(&[("a", "aaaa")]);
+        let stage = field.stage(1);
+        field.perform(&stage, 1, &[field.remove("a")]);
+        let state = field.state();
+        let none = Limits { age: 0, cap: Cap::Bytes(0) };
+        let living = Journal::open(&state, run(1), Timestamp(1)).unwrap();
+        assert_eq!(prune(&state, none, 0, None, Timestamp(10)).unwrap(), Pruned::default());
+        living.close().unwrap();
+        assert_eq!(prune(&state, none, 0, None, Timestamp(10)).unwrap().versions, 1);
     }
 
     #[test]

@@ -14,15 +14,15 @@ use thiserror::Error;
 use super::commit::CommitError;
 use super::expected::{Entry, Expected, read_through};
 use super::history::{
-    Cause, HistoryError, Journal, Made, Record, Version, existing_bin, forget, list, records, refused, runs,
-    slot_name,
+    HistoryError, Journal, Version, existing_bin, forget, list, records, refused, runs, slot_name,
 };
 use super::identity::Id;
 use super::perform::{PerformError, Replica, StepResult, perform};
 use super::prune::{Cap, Limits};
+use super::record::{Cause, Made, Record};
 use super::rename::At;
 use super::root::{Kind, Root, Stat};
-use super::stage::{Stage, Staged, times};
+use super::stage::{Stage, StageError, Staged, times};
 use super::state::State;
 use super::step::Step;
 use crate::core::age::Timestamp;
@@ -39,6 +39,9 @@ pub enum RestoreError {
     /// The root.
     #[error(transparent)]
     Perform(#[from] PerformError),
+    /// The staging folder.
+    #[error(transparent)]
+    Stage(#[from] StageError),
     /// A path of the root cannot be looked at.
     #[error("cannot look at {path}: {source}; check the permissions there")]
     Look {
@@ -227,15 +230,14 @@ impl Restorer<'_> {
     }
 
     fn perform(&self, steps: Vec<Step>) -> Result<Vec<StepResult>, RestoreError> {
-        let (stage, _) = Stage::open(self.state.folder(), self.run, self.now)
-            .map_err(refused("stage what comes back from"))?;
+        let (stage, _) = Stage::open(self.state.folder(), self.run, self.now)?;
         let mut journal = Journal::open(self.state, self.run, self.now)?;
         let keep = Some(Limits { age: i64::MAX, cap: Cap::Bytes(u64::MAX) });
         let (root, now) = (self.root, self.now);
         let results = perform(Replica { root, stage: &stage, journal: &mut journal, keep, now }, &steps)?;
         self.forget_empty(&steps)?;
         journal.close()?;
-        stage.close().map_err(refused("tidy the staging of"))?;
+        stage.close()?;
         Ok(results)
     }
 

@@ -30,26 +30,25 @@ pub const RESUMABLE: u64 = 1 << 20;
 /// Partial transfers that nobody went on with for this long are cleared: seven days, in nanoseconds.
 const FORGOTTEN: i64 = 7 * 86_400 * 1_000_000_000;
 
-/// Why something could not be staged. The path keeps what it had.
+/// Why something could not be staged. The path, which is the caller's to name, keeps what it had.
 #[derive(Debug, Error)]
 pub enum StageError {
+    /// The staging folder itself.
+    #[error("cannot use the staging folder .syncfiles/stage: {0}; check its permissions and the free space")]
+    Folder(io::Error),
     /// The file system refused.
-    #[error("cannot {act} {path}: {source}; check the free space and the permissions of .syncfiles")]
+    #[error("cannot {act}: {source}; check the free space and the permissions of .syncfiles")]
     Io {
         /// What was done.
         act: &'static str,
-        /// For which path.
-        path: RelPath,
         /// What the system said.
         source: io::Error,
     },
     /// More or fewer bytes came than were promised.
     #[error(
-        "cannot stage {path}: {got} bytes came and {promised} were promised; the file changed while it was sent"
+        "cannot stage it: {got} bytes came and {promised} were promised; the next run takes what stands there"
     )]
     WrongSize {
-        /// For which path.
-        path: RelPath,
         /// What was promised.
         promised: u64,
         /// What came.
@@ -57,18 +56,19 @@ pub enum StageError {
     },
     /// The bytes do not have the SHA-256 that was promised, or sent along at the end.
     #[error(
-        "cannot stage {path}: its SHA-256 is not the one that was promised; the file changed while it was sent"
+        "cannot stage it: its SHA-256 is not the one promised; it changed while it was sent, the next run settles it"
     )]
-    WrongContent {
-        /// For which path.
-        path: RelPath,
-    },
+    WrongContent,
     /// The source of a local copy is not what the plan saw.
-    #[error("cannot copy {path}: it changed during the run and was left; the next run settles it")]
-    Changed {
-        /// The source.
-        path: RelPath,
-    },
+    #[error("cannot copy it: it changed during the run and was left; the next run settles it")]
+    Changed,
+}
+
+impl StageError {
+    /// Whether the source changed, so that the next run settles it; else something failed.
+    pub fn is_change(&self) -> bool {
+        matches!(self, StageError::WrongSize { .. } | StageError::WrongContent | StageError::Changed)
+    }
 }
 
 /// What is known of a file before its first byte.
@@ -112,7 +112,13 @@ impl Stage {
     /// Makes the staging folder of `run` in the state folder `state`, and settles what killed runs left.
     ///
     /// Returns what was found there and is nobody's: it was not touched and should be reported.
-    pub fn open(state: &Root, run: Id, now: Timestamp) -> io::Result<(Stage, Vec<String>)> {
+    pub fn open(state: &Root, run: Id, now: Timestamp) -> Result<(Stage, Vec<String>), StageError> {
+        let stage = Stage::make(state, run).map_err(StageError::Folder)?;
+        let left = stage.settle_dead_runs(now).map_err(StageError::Folder)?;
+        Ok((stage, left))
+    }
+
+    fn make(state: &Root, run: Id) -> io::Result<Stage> {
         let all = state.make_beneath(&name_of(b"stage")?)?;
         let name = name_of(run.to_string().as_bytes())?;
         let folder = loop {
@@ -126,19 +132,20 @@ impl Stage {
                 break folder;
             }
         };
-        let stage = Stage { all, folder, name, next: AtomicU64::new(0) };
-        let left = stage.settle_dead_runs(now)?;
-        Ok((stage, left))
+        Ok(Stage { all, folder, name, next: AtomicU64::new(0) })
     }
 
     /// Ends the run: clears what did not find a place, but keeps partial transfers for the next run.
-    pub fn close(self) -> io::Result<()> {
-        for name in names_in(&self.folder)? {
-            if !name.starts_with(b"r") {
-                clear(&self.folder, &name)?;
+    pub fn close(self) -> Result<(), StageError> {
+        let clear_all = || {
+            for name in names_in(&self.folder)? {
+                if !name.starts_with(b"r") {
+                    clear(&self.folder, &name)?;
+                }
             }
-        }
-        remove_if_empty(&self.all, self.name.as_bytes())
+            remove_if_empty(&self.all, self.name.as_bytes())
+        };
+        clear_all().map_err(StageError::Folder)
     }
 
     /// Stages a small file at once. For a promised SHA-256 its content is checked.
@@ -149,7 +156,7 @@ impl Stage {
     }
 
     /// Stages a symbolic link.
-    pub fn link(&self, path: &RelPath, target: &[u8], modified: Timestamp) -> Result<Staged, StageError> {
+    pub fn link(&self, target: &[u8], modified: Timestamp) -> Result<Staged, StageError> {
         let name = format!("l{:x}", self.number());
         let make = || {
             fault::step()?;
@@ -157,12 +164,12 @@ impl Stage {
             set_link_time(self.at(&name), modified)?;
             self.at(&name).stat()?.ok_or(io::Error::from(Errno::NOENT))
         };
-        let stat = make().map_err(failed("stage the link", path))?;
+        let stat = make().map_err(failed("stage the link"))?;
         Ok(Staged { name: name.into_bytes().into(), home: None, stat, sha256: None })
     }
 
     /// Stages an empty folder.
-    pub fn folder(&self, path: &RelPath, bits: Bits) -> Result<Staged, StageError> {
+    pub fn folder(&self, bits: Bits) -> Result<Staged, StageError> {
         let name = format!("d{:x}", self.number());
         let make = || {
             fault::step()?;
@@ -173,7 +180,7 @@ impl Stage {
             }
             made.stat_self()
         };
-        let stat = make().map_err(failed("make the folder", path))?;
+        let stat = make().map_err(failed("make the folder"))?;
         Ok(Staged { name: name.into_bytes().into(), home: None, stat, sha256: None })
     }
 
@@ -191,8 +198,8 @@ impl Stage {
     }
 
     /// Removes something staged that will not get a place.
-    pub fn discard(&self, staged: Staged) -> io::Result<()> {
-        clear(&self.folder, &staged.name).map(|_| ())
+    pub fn discard(&self, staged: Staged) -> Result<(), StageError> {
+        clear(&self.folder, &staged.name).map(|_| ()).map_err(StageError::Folder)
     }
 
     /// Where `name` waits.
@@ -267,8 +274,8 @@ pub(crate) fn times(modified: Timestamp) -> Timestamps {
     }
 }
 
-pub(crate) fn failed<'a>(act: &'static str, path: &'a RelPath) -> impl Fn(io::Error) -> StageError + 'a {
-    move |source| StageError::Io { act, path: path.clone(), source }
+pub(crate) fn failed(act: &'static str) -> impl Fn(io::Error) -> StageError {
+    move |source| StageError::Io { act, source }
 }
 
 /// Whether an entry is what its name says that a run staged.
@@ -333,10 +340,17 @@ fn shown(parts: &[&[u8]]) -> String {
     format!(".syncfiles/stage{}", parts.collect::<String>())
 }
 
-/// Opens the file `name` for writing; `fresh` makes it, and fails where it exists.
-pub(crate) fn open_staged(stage: &Stage, name: &str, fresh: bool) -> io::Result<std::fs::File> {
-    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let flags = if fresh { flags | OFlags::CREATE | OFlags::EXCL } else { flags };
+/// Makes the file `name`, to write and read; fails where it exists. The folder is private, so it may have its final
+/// bits from the beginning; the umask decides what is left to set.
+pub(crate) fn make_staged(stage: &Stage, name: &str, bits: Bits) -> io::Result<std::fs::File> {
     fault::step()?;
-    Ok(rustix::fs::openat(stage, name, flags, Mode::RUSR | Mode::WUSR)?.into())
+    let flags = STAGED | OFlags::CREATE | OFlags::EXCL;
+    Ok(rustix::fs::openat(stage, name, flags, Mode::from_raw_mode(bits.mode()))?.into())
 }
+
+/// Opens the file `name`, which an earlier run made.
+pub(crate) fn open_staged(stage: &Stage, name: &str) -> io::Result<std::fs::File> {
+    Ok(rustix::fs::openat(stage, name, STAGED, Mode::empty())?.into())
+}
+
+const STAGED: OFlags = OFlags::RDWR.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);

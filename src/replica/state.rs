@@ -218,7 +218,7 @@ fn create_tables(db: &Connection) -> rusqlite::Result<()> {
 }
 
 const TABLES: [&str; 4] =
-    [super::identity::TABLE, super::pairs::TABLE, super::base_store::TABLE, super::history::TABLE];
+    [super::identity::TABLE, super::pairs::TABLE, super::base_store::TABLE, super::record::TABLE];
 
 fn layout_of(db: &Connection, state: &Root) -> Result<i32, StateError> {
     let found: i32 =

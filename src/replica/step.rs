@@ -1,7 +1,7 @@
 //! What a side is asked to do, one step a path.
 
 use super::expected::{Entry, Expected};
-use super::history::{Cause, Made, Record, Was};
+use super::record::{Cause, Made, Record, Was};
 use super::root::{Kind, Stat};
 use super::stage::Staged;
 use crate::core::path::RelPath;

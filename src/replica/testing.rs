@@ -100,7 +100,11 @@ impl Field {
     }
 
     pub(crate) fn remove(&self, at: &str) -> Step {
-        Step::Remove { path: path(at), expected: self.entry(at), cause: history::Cause::Deleted }
+        Step::Remove {
+            path: path(at),
+            expected: self.entry(at),
+            cause: crate::replica::record::Cause::Deleted,
+        }
     }
 
     pub(crate) fn shift(&self, from: &str, to: &str) -> Step {
@@ -183,7 +187,7 @@ impl Field {
 
 pub(crate) fn staged(stage: &Stage, at: &str, text: &str) -> Staged {
     match text.strip_prefix("-> ") {
-        Some(target) => stage.link(&path(at), target.as_bytes(), Timestamp(5_000)).unwrap(),
+        Some(target) => stage.link(target.as_bytes(), Timestamp(5_000)).unwrap(),
         None => stage.whole(&promise(at, text.as_bytes()), text.as_bytes()).unwrap(),
     }
 }
