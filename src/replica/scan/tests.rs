@@ -352,7 +352,9 @@ fn speed_of_a_scan() {
         let (loaded, load_used) = (started.elapsed(), cpu() - used);
         let done = scan(&tree.root, &tree.filter, Some(&index), tree.options, &|_| {}).unwrap();
         let (took, scan_used) = (started.elapsed() - loaded, cpu() - used - load_used);
-        println!("{threads} threads: index {loaded:?} ({load_used:?} of processor), scan {took:?} ({scan_used:?})");
+        println!(
+            "{threads} threads: index {loaded:?} ({load_used:?} of processor), scan {took:?} ({scan_used:?})"
+        );
         assert!(done.changes.is_empty());
     }
 }
