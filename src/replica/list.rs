@@ -38,6 +38,20 @@ pub(crate) struct Lister<'a> {
 /// A name as listed, and its kind where the file system tells it along.
 type Listing = Vec<(Name, Option<Kind>)>;
 
+/// A member of a folder that is being listed. Its path is made only for the few that need one.
+struct Place<'a> {
+    path: &'a RelPath,
+    folder: &'a OwnedFd,
+    name: &'a Name,
+}
+
+impl Place<'_> {
+    fn path(&self) -> RelPath {
+        // Never fails: a folder with a member whose path is too long was given up when its names were read.
+        self.path.join(self.name).unwrap_or_else(|_| self.path.clone())
+    }
+}
+
 /// What a member turned out to be.
 enum Member {
     /// No longer there.
@@ -140,11 +154,11 @@ impl<'a> Lister<'a> {
         let mut found = Vec::new();
         for (name, kind) in names {
             let row = rows.seek(Some(name.as_bytes()), &mut self.findings);
-            let Ok(place) = path.join(&name) else { continue };
-            let node = match self.look(folder, &place, &name, kind, row) {
+            let place = Place { path, folder, name: &name };
+            let node = match self.look(&place, kind, row) {
                 Member::Is(node) => node,
                 Member::Folder => {
-                    found.push((members.len(), place));
+                    found.push((members.len(), place.path()));
                     Node::Unknown(Unknown::Unreadable)
                 }
                 Member::Gone => {
@@ -158,26 +172,21 @@ impl<'a> Lister<'a> {
         (members, found)
     }
 
-    fn look(
-        &mut self,
-        folder: &OwnedFd,
-        path: &RelPath,
-        name: &Name,
-        kind: Option<Kind>,
-        row: Option<(&Rows, usize)>,
-    ) -> Member {
-        if name.as_bytes() == NESTED_STATE {
+    fn look(&mut self, place: &Place<'_>, kind: Option<Kind>, row: Option<(&Rows, usize)>) -> Member {
+        if place.name.as_bytes() == NESTED_STATE {
             return Member::Is(Node::Unknown(Unknown::Unnameable));
         }
+        let spot = self.root.spot_in(place.folder, place.name);
         let stat = match kind {
             Some(Kind::Folder | Kind::Special) => None,
-            _ => match self.root.spot_in(folder, name).stat() {
+            _ => match spot.stat() {
                 Ok(stat) => Some(stat),
-                Err(error) => return self.unseen(path, error),
+                Err(error) => return self.unseen(place, error),
             },
         };
         let kind = stat.as_ref().map(|stat| stat.kind).or(kind);
-        if self.filter.excludes_itself(path.as_bytes(), kind == Some(Kind::Folder)) {
+        let is_folder = kind == Some(Kind::Folder);
+        if !self.filter.is_empty() && self.filter.excludes_itself(place.path().as_bytes(), is_folder) {
             return Member::Is(Node::Unknown(Unknown::Excluded));
         }
         match (kind, stat) {
@@ -186,45 +195,51 @@ impl<'a> Lister<'a> {
                 Member::Folder
             }
             (_, Some(stat)) if self.root.is_foreign(&stat) => {
-                self.findings.notice(path, "it is on another file system");
+                self.findings.notice(&place.path(), "it is on another file system");
                 Member::Is(Node::Unknown(Unknown::Foreign))
             }
-            (Some(Kind::File), Some(stat)) => Member::Is(self.file(path, &stat, row)),
-            (Some(Kind::Link), Some(stat)) => self.link(self.root.spot_in(folder, name), path, &stat, row),
+            (Some(Kind::File), Some(stat)) => Member::Is(self.file(place, &stat, row)),
+            (Some(Kind::Link), Some(stat)) => self.link(spot, place, &stat, row),
             _ => {
-                self.findings.notice(path, "a fifo, socket or device is not synchronised");
+                self.findings.notice(&place.path(), "a fifo, socket or device is not synchronised");
                 Member::Is(Node::Unknown(Unknown::Special))
             }
         }
     }
 
-    fn unseen(&mut self, path: &RelPath, error: io::Error) -> Member {
+    fn unseen(&mut self, place: &Place<'_>, error: io::Error) -> Member {
         if error.kind() == io::ErrorKind::NotFound {
             return Member::Gone;
         }
-        self.findings.problems.push((path.clone(), ScanProblem::Unseen(error)));
+        self.findings.problems.push((place.path(), ScanProblem::Unseen(error)));
         Member::Is(Node::Unknown(Unknown::Unreadable))
     }
 
-    fn file(&mut self, path: &RelPath, stat: &Stat, row: Option<(&Rows, usize)>) -> Node {
+    fn file(&mut self, place: &Place<'_>, stat: &Stat, row: Option<(&Rows, usize)>) -> Node {
         let ((sha256, edited), moved) = self.remembered(stat, row);
         let Stat { size, bits, modified, seen, .. } = *stat;
         let sha256 = sha256.filter(|_| !self.options.checksum);
         let node =
             Node::File(File { size, sha256, bits, modified, edited: edited.unwrap_or(modified), seen });
-        self.remember(moved, path, &node);
+        self.remember(moved, place, &node);
         node
     }
 
-    fn link(&mut self, spot: Spot<'_>, path: &RelPath, stat: &Stat, row: Option<(&Rows, usize)>) -> Member {
+    fn link(
+        &mut self,
+        spot: Spot<'_>,
+        place: &Place<'_>,
+        stat: &Stat,
+        row: Option<(&Rows, usize)>,
+    ) -> Member {
         let target = match spot.read_link() {
             Ok(target) => target,
-            Err(error) => return self.unseen(path, error),
+            Err(error) => return self.unseen(place, error),
         };
         let ((_, edited), moved) = self.remembered(stat, row);
         let Stat { modified, seen, .. } = *stat;
         let node = Node::Link(Link { target, modified, edited: edited.unwrap_or(modified), seen });
-        self.remember(moved, path, &node);
+        self.remember(moved, place, &node);
         Member::Is(node)
     }
 
@@ -238,9 +253,9 @@ impl<'a> Lister<'a> {
     }
 
     /// Has the index learn what was known under another path.
-    fn remember(&mut self, moved: bool, path: &RelPath, node: &Node) {
+    fn remember(&mut self, moved: bool, place: &Place<'_>, node: &Node) {
         if moved && let Some(entry) = Entry::of(node, self.started) {
-            self.findings.changes.push(Change::Put(path.clone(), entry));
+            self.findings.changes.push(Change::Put(place.path(), entry));
         }
     }
 

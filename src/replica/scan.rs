@@ -1,7 +1,7 @@
 //! Takes the snapshot of a root: lists every folder, stats every member, reads no file.
 //!
 //! Threads share a stack of folders to list. A folder that was listed has a number greater than its parent's, so
-//! the tree is put together by going through the numbers backwards ([`assemble`]).
+//! the tree is put together by going through the numbers backwards.
 
 use std::io;
 use std::num::NonZeroUsize;

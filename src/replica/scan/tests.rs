@@ -24,6 +24,8 @@ struct Tree {
     db: Connection,
     filter: Filter,
     options: ScanOptions,
+    /// When the next run's scan began, if not when it did.
+    started: Option<Timestamp>,
 }
 
 impl Tree {
@@ -33,7 +35,8 @@ impl Tree {
         let root = Root::open(temp.path()).unwrap();
         let db = Connection::open_in_memory().unwrap();
         index::create(&db).unwrap();
-        let tree = Tree { temp, root, db, filter: Filter::default(), options: ScanOptions::default() };
+        let (filter, options) = (Filter::default(), ScanOptions::default());
+        let tree = Tree { temp, root, db, filter, options, started: None };
         files.iter().for_each(|file| tree.put(file, file));
         tree
     }
@@ -58,12 +61,13 @@ impl Tree {
     fn run(&mut self) -> Scan {
         let mut scan = self.scan();
         let mut changes = std::mem::take(&mut scan.changes);
+        let started = self.started.unwrap_or(scan.started);
         for (path, _) in files(&scan.snapshot) {
             let Some(Node::File(file)) = scan.snapshot.find_mut(&path) else { unreachable!() };
             if file.sha256.is_none() {
                 file.sha256 = Some(crate::replica::hash::hash(&self.root, &path, file).unwrap());
                 let node = Node::File(file.clone());
-                changes.extend(Entry::of(&node, scan.started).map(|entry| Change::Put(path, entry)));
+                changes.extend(Entry::of(&node, started).map(|entry| Change::Put(path, entry)));
             }
         }
         index::store(&mut self.db, &changes).unwrap();
@@ -242,6 +246,7 @@ fn checksum_takes_no_hash_from_the_index() {
 fn an_edit_in_the_second_of_the_scan_is_not_trusted() {
     let mut tree = Tree::of(&["old"]);
     fs::write(tree.at("new"), "new").unwrap();
+    tree.started = Some(tree.root.stat(&path("new")).unwrap().modified);
     tree.run();
     assert_eq!((tree.hash("old").is_some(), tree.hash("new")), (true, None));
 }
@@ -250,7 +255,11 @@ fn an_edit_in_the_second_of_the_scan_is_not_trusted() {
 fn an_edit_that_sets_its_time_back_is_seen() {
     let mut tree = Tree::of(&["f"]);
     tree.run();
-    tree.put("f", "g");
+    let before = tree.root.stat(&path("f")).unwrap().seen.changed;
+    // The clock that stamps changes may be coarse; this waits for its next tick.
+    while tree.root.stat(&path("f")).unwrap().seen.changed == before {
+        tree.put("f", "g");
+    }
     assert_eq!(tree.hash("f"), None);
 }
 
@@ -261,7 +270,10 @@ fn a_renamed_file_and_the_files_of_a_renamed_folder_keep_their_hashes() {
     fs::rename(tree.at("a"), tree.at("z")).unwrap();
     fs::rename(tree.at("d"), tree.at("y")).unwrap();
     let scan = tree.run();
-    assert_eq!((tree.hash("z"), tree.hash("y/e/b")), (Some(Digest::of(b"a")), Some(Digest::of(b"d/e/b"))));
+    assert_eq!(tree.hash("y/e/b"), Some(Digest::of(b"d/e/b")));
+    if tree.root.stat(&path("z")).unwrap().born.is_some() {
+        assert_eq!(tree.hash("z"), Some(Digest::of(b"a")));
+    }
     assert!(tree.scan().changes.is_empty(), "the rows moved along: {:?}", scan.changes);
 }
 
@@ -329,13 +341,20 @@ fn speed_of_a_scan() {
     let started = std::time::Instant::now();
     tree.run();
     println!("first run, hashing and storing: {:?}", started.elapsed());
+    let cpu = || {
+        let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
+    };
     for threads in [1, 1, 2, 2] {
         tree.options.threads = NonZeroUsize::new(threads).unwrap();
-        let started = std::time::Instant::now();
+        let (started, used) = (std::time::Instant::now(), cpu());
         let index = index::load(&tree.db).unwrap();
-        let loaded = started.elapsed();
+        let (loaded, load_used) = (started.elapsed(), cpu() - used);
         let done = scan(&tree.root, &tree.filter, Some(&index), tree.options, &|_| {}).unwrap();
-        println!("{threads} threads: index {loaded:?}, in all {:?}", started.elapsed());
+        let (took, scan_used) = (started.elapsed() - loaded, cpu() - used - load_used);
+        println!(
+            "{threads} threads: index {loaded:?} ({load_used:?} of processor), scan {took:?} ({scan_used:?})"
+        );
         assert!(done.changes.is_empty());
     }
 }
