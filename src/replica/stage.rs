@@ -136,7 +136,7 @@ impl Stage {
     }
 
     /// Ends the run: clears what did not find a place, but keeps partial transfers for the next run.
-    pub fn close(self) -> Result<(), StageError> {
+    pub fn close(&self) -> Result<(), StageError> {
         let clear_all = || {
             for name in names_in(&self.folder)? {
                 if !name.starts_with(b"r") {
@@ -191,7 +191,7 @@ impl Stage {
         }
         let name = super::incoming::resumable_name(promise);
         // One that cannot be opened for writing (complete, with its final bits) is not gone on with.
-        match open_staged(self, &name, false).and_then(|file| super::root::stat_of(&file)) {
+        match open_staged(self, &name).and_then(|file| super::root::stat_of(&file)) {
             Ok(stat) if stat.kind == Kind::File && stat.links == 1 && stat.size <= promise.size => stat.size,
             _ => 0,
         }

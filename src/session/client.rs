@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::compare::{Comparison, Own, compare};
-use super::control::{Control, ask_hashes, row_size};
+use super::control::{Control, row_size};
 use super::error::SessionError;
+use super::greeting::{Met, greet};
+use super::hashes::{ask_hashes, fill, unhashed};
 use super::local::Local;
 use super::options::Options;
 use super::perform::{Results, perform};
@@ -12,11 +14,9 @@ use super::progress::{Event, Outcome, Problem, ProblemKind, Progress};
 use super::pump::pump;
 use super::report::{account, preview};
 use super::scanned::Scanned;
-use super::settle::{base_changes, prune, settle_members};
+use super::settle::{prune, settled_rows};
 use super::work::{Work, wanted};
-use crate::core::age::Timestamp;
-use crate::core::base::{Base, BaseEntry};
-use crate::core::digest::Digest;
+use crate::core::base::Base;
 use crate::core::merge::Fork;
 use crate::core::moves::Wanted;
 use crate::core::path::RelPath;
@@ -25,9 +25,7 @@ use crate::core::question::undecided;
 use crate::core::reconcile::reconcile;
 use crate::core::shown::Shown;
 use crate::core::side::{Side, Sides};
-use crate::core::version::{Content, Standing, Version};
-use crate::protocol::codec;
-use crate::protocol::message::{Begin, Hello, Message, Need, Unhashed, Welcome};
+use crate::protocol::message::{Begin, Message, Need};
 use crate::protocol::rows::rows_of;
 use crate::replica::base_store::Change;
 use crate::replica::filter::Rules;
@@ -89,46 +87,6 @@ pub async fn sync(
     let mut outcome = result?;
     outcome.wire = connection.traffic();
     Ok(outcome)
-}
-
-/// What the greeting settled.
-pub(crate) struct Met {
-    pub(crate) welcome: Welcome,
-    /// Both clocks at the hello.
-    pub(crate) now: Sides<Timestamp>,
-    pub(crate) uncertainty: i64,
-}
-
-impl Met {
-    fn peer(&self) -> Option<Id> {
-        self.welcome.root.map(Id)
-    }
-}
-
-/// Hello and welcome. Half the round trip is how little can be said about whose clock is ahead.
-pub(crate) async fn greet(
-    control: &Control,
-    local: &Local,
-    remote: &Remote,
-    rules: Rules,
-    options: &Options,
-) -> Result<Met, SessionError> {
-    let hello = Hello {
-        export: remote.export.clone(),
-        sub: remote.sub.clone(),
-        root: local.id().map(|id| id.0),
-        wish: options.wish(),
-        rules: rules.into(),
-        extensions: Vec::new(),
-    };
-    let sent = super::clock::now();
-    control.send_bytes(codec::encode_hello(&hello)?).await?;
-    let (_, answer) = codec::decode_welcome(&control.receive_bytes().await?)?;
-    let received = super::clock::now();
-    let welcome = answer.map_err(|refusal| SessionError::by_peer(&refusal))?;
-    let uncertainty = received.0.saturating_sub(sent.0).max(0) / 2;
-    let now = Sides { one: welcome.clock, two: Timestamp(sent.0.saturating_add(uncertainty)) };
-    Ok(Met { welcome, now, uncertainty })
 }
 
 /// One run after the greeting.
@@ -424,49 +382,4 @@ const SKEW: i64 = 1_000_000_000;
 struct Agreement {
     guard: Result<(), SessionError>,
     needs: Vec<Need>,
-}
-
-/// The base's rows that change for what both sides hold alike.
-fn settled_rows(
-    scanned: &Scanned,
-    comparison: &Comparison,
-    base: &Base,
-) -> Vec<(RelPath, Option<BaseEntry>)> {
-    let excluded = |path: &RelPath, folder: bool| scanned.filter.excludes(path, folder);
-    let mut rows = Vec::new();
-    for path in &comparison.settled {
-        if path.is_root() {
-            settle_members(path, &scanned.snapshot, base.rows(), base, &excluded, &mut rows);
-        } else if let Some(node) = scanned.snapshot.find(path) {
-            base_changes(path, node, base, &excluded, &mut rows);
-        }
-    }
-    rows
-}
-
-/// Puts a hash, or the lack of one, where a tree asked for it.
-fn fill(tree: &mut Fork, side: Side, path: &RelPath, hash: Option<Digest>) {
-    let Some(fork) = tree.find_mut(path) else { return };
-    let standing = match side {
-        Side::One => &mut fork.one,
-        Side::Two => &mut fork.two,
-    };
-    match (standing, hash) {
-        (Standing::Holds(Version { content: Content::File { sha256, .. }, .. }), Some(hash)) => {
-            *sha256 = Some(hash)
-        }
-        (standing, _) => {
-            *standing = Standing::Unknown;
-            fork.members.clear();
-        }
-    }
-}
-
-fn unhashed(side: Side, path: &RelPath, why: Unhashed) -> Problem {
-    let kind = match why {
-        Unhashed::Unreadable => ProblemKind::Failed,
-        Unhashed::Changed => ProblemKind::Changed,
-    };
-    let text = why.to_string();
-    Problem { side, path: path.clone(), text, kind }
 }

@@ -5,11 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::error::SessionError;
-use crate::core::digest::Digest;
 use crate::core::path::RelPath;
 use crate::core::version::{Content, Standing};
 use crate::protocol::codec;
-use crate::protocol::message::{MAX_PATHS, Message, Unhashed};
+use crate::protocol::message::Message;
 use crate::protocol::rows::Row;
 use crate::ssh::Connection;
 
@@ -82,25 +81,6 @@ impl Control {
 
 /// How long an end that does not listen is told why it ends.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// Asks the other side for the hashes of its files, in their order.
-pub(crate) async fn ask_hashes(
-    control: &Control,
-    paths: &[RelPath],
-) -> Result<Vec<Result<Digest, Unhashed>>, SessionError> {
-    let mut hashes = Vec::with_capacity(paths.len());
-    for batch in paths.chunks(MAX_PATHS) {
-        control.send_list(batch.iter().cloned(), path_size, Message::AskHashes).await?;
-        let until = hashes.len() + batch.len();
-        while hashes.len() < until {
-            match control.receive().await? {
-                Message::Hashes(more) if hashes.len() + more.len() <= until => hashes.extend(more),
-                _ => return Err(SessionError::broke("it did not answer with the hashes asked for")),
-            }
-        }
-    }
-    Ok(hashes)
-}
 
 /// An estimate from above of a row's encoded bytes.
 pub(crate) fn row_size(row: &Row) -> usize {

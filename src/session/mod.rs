@@ -8,6 +8,8 @@ mod clock;
 mod compare;
 mod control;
 mod error;
+mod greeting;
+mod hashes;
 mod listing;
 mod local;
 mod options;

@@ -18,11 +18,12 @@ use crate::core::version::{Content, Version};
 use crate::protocol::message::{Failure, Keep, Room};
 use crate::replica::commit::CommitError;
 use crate::replica::expected::{Entry, Expected};
-use crate::replica::history::{Cause, Journal};
+use crate::replica::history::Journal;
 use crate::replica::identity::Id;
 use crate::replica::index;
 use crate::replica::perform::Replica;
-use crate::replica::prune::{Cap, Limits};
+use crate::replica::prune::{Cap, Limits, prune};
+use crate::replica::record::Cause;
 use crate::replica::root::Stat;
 use crate::replica::stage::{Stage, Staged};
 use crate::replica::step::{Done, Step};
@@ -103,10 +104,16 @@ impl<'a> Performance<'a> {
                 std::mem::take(&mut self.steps).into_iter().unzip();
             let results = crate::replica::perform::perform(replica, &steps).map_err(unusable)?;
             journal.close().map_err(unusable)?;
+            // What is too old goes; a failure to tidy fails nothing else.
+            if let Some(keep) = keep {
+                let _ = prune(state, limits(keep), 0, Some(run), super::clock::now());
+            }
             for ((settled, step), (_, result)) in settled.into_iter().zip(&steps).zip(results) {
                 self.settle(settled, step, result);
             }
         }
+        // What did not find a place is cleared by the next run where it cannot be now.
+        let _ = stage.close();
         Ok(self.results)
     }
 
@@ -163,7 +170,7 @@ impl<'a> Performance<'a> {
                 Content::Folder => Some(Step::MakeFolder { expected: expected()?, bits: version.bits, path }),
                 Content::Link { target } => {
                     let staged =
-                        stage.link(&path, target, version.modified).map_err(|e| super::work::failure(&e))?;
+                        stage.link(target, version.modified).map_err(|e| super::work::failure(&e))?;
                     Some(Step::Put { staged, expected: expected()?, path })
                 }
                 Content::File { .. } => {
@@ -286,8 +293,8 @@ fn placed(
 
 fn failure(error: &CommitError) -> Failure {
     match error {
-        CommitError::Changed | CommitError::ChangedTwice => Failure::Changed(error.to_string()),
         CommitError::HeldByMembers => Failure::Held,
+        error if error.is_change() => Failure::Changed(error.to_string()),
         _ => Failure::Failed(error.to_string()),
     }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::blocking;
-use super::control::{Control, ask_hashes};
+use super::control::Control;
 use super::error::SessionError;
+use super::hashes::ask_hashes;
 use super::listing::list;
 use super::local::{Local, Opening};
 use super::perform::{Results, perform};
@@ -271,9 +272,13 @@ impl Half<'_> {
         }
         let work = Arc::new(work);
         self.transfer(&work).await?;
+        // Written before the acts, so that their last sync makes it durable: System 2 commits its base only after.
+        if let Some(peer) = self.hello.root {
+            self.opened.local.announce(Id(peer), self.begin.base.map(Id), compared.run).await?;
+        }
         let results = perform(work.clone(), compared.run, wish.keep).await?;
         served.failed = results.failed.len() as u64;
-        self.report(&work, results, compared.run).await?;
+        self.report(&work, results).await?;
         Ok(served)
     }
 
@@ -298,14 +303,11 @@ impl Half<'_> {
         Ok(())
     }
 
-    /// Remembers the run beside the one that the client may still hold, and tells how it went.
-    async fn report(&self, work: &Work, results: Results, run: Id) -> Result<(), SessionError> {
+    /// Tells how this side's half went.
+    async fn report(&self, work: &Work, results: Results) -> Result<(), SessionError> {
         let control = self.session.control;
         let learned = [work.scanned.changes.clone(), results.index].concat();
         self.opened.local.store_index(learned).await?;
-        if let Some(peer) = self.hello.root {
-            self.opened.local.announce(Id(peer), self.begin.base.map(Id), run).await?;
-        }
         let failed = results.failed.into_iter().map(|(at, failure)| (at as u32, failure));
         control.send_list(failed, |_| 512, Message::Failed).await?;
         let learned = results.learned.into_iter().map(|(at, digest)| (at as u32, digest));

@@ -1,5 +1,7 @@
 //! What is left of a comparison once every hash that matters is known, and what the base must learn of the rest.
 
+use super::compare::Comparison;
+use super::scanned::Scanned;
 use crate::core::base::{Base, BaseEntry, members_of};
 use crate::core::kept::looks_kept;
 use crate::core::merge::Fork;
@@ -41,7 +43,7 @@ fn agreed(standing: &Standing) -> Option<BaseEntry> {
 
 /// The changes that bring the base's rows at and below `path` up to what both sides hold there, which is what
 /// System 2 holds (`node`). Rows of paths that System 2 knows nothing about, or that are excluded, stay.
-pub(crate) fn base_changes(
+fn base_changes(
     path: &RelPath,
     node: &Node,
     base: &Base,
@@ -64,7 +66,7 @@ pub(crate) fn base_changes(
 }
 
 /// As [`base_changes`], for the members of a folder, whose rows in the base are `rows`.
-pub(crate) fn settle_members(
+fn settle_members(
     path: &RelPath,
     folder: &Folder,
     rows: &[(RelPath, BaseEntry)],
@@ -107,4 +109,22 @@ fn entry_of(node: &Node) -> Option<BaseEntry> {
         Node::Unknown(_) => return None,
     };
     BaseEntry::of(&content, bits)
+}
+
+/// The base's rows that change for what both sides hold alike.
+pub(crate) fn settled_rows(
+    scanned: &Scanned,
+    comparison: &Comparison,
+    base: &Base,
+) -> Vec<(RelPath, Option<BaseEntry>)> {
+    let excluded = |path: &RelPath, folder: bool| scanned.filter.excludes(path, folder);
+    let mut rows = Vec::new();
+    for path in &comparison.settled {
+        if path.is_root() {
+            settle_members(path, &scanned.snapshot, base.rows(), base, &excluded, &mut rows);
+        } else if let Some(node) = scanned.snapshot.find(path) {
+            base_changes(path, node, base, &excluded, &mut rows);
+        }
+    }
+    rows
 }

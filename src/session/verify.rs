@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::client::{Remote, greet};
+use super::client::Remote;
 use super::compare::{Own, compare};
 use super::control::Control;
 use super::error::SessionError;
+use super::greeting::greet;
 use super::local::Local;
 use super::options::Options;
 use super::progress::{Event, Progress};

@@ -218,7 +218,7 @@ impl Work {
     pub(crate) fn stage_whole(&self, item: u32, content: &[u8], sent: Digest) -> Result<Staged, Failure> {
         let (stage, mut promise) = self.staging(item)?;
         if promise.sha256.is_some_and(|promised| promised != sent) {
-            return Err(Failure::Changed(StageError::WrongContent { path: promise.path }.to_string()));
+            return Err(Failure::Changed(StageError::WrongContent.to_string()));
         }
         promise.sha256 = Some(sent);
         stage.whole(&promise, content).map_err(|error| failure(&error))
@@ -310,8 +310,5 @@ pub(crate) fn promise(item: &Item, side: Side) -> Option<Promise> {
 
 /// How a failure to stage is told.
 pub(crate) fn failure(error: &StageError) -> Failure {
-    match error {
-        StageError::Io { .. } => Failure::Failed(error.to_string()),
-        _ => Failure::Changed(error.to_string()),
-    }
+    if error.is_change() { Failure::Changed(error.to_string()) } else { Failure::Failed(error.to_string()) }
 }

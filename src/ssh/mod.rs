@@ -38,6 +38,8 @@ pub use principal::{Authorize, Grant, Peer};
 pub use server::{Host, Server, ServerConfig};
 pub use socket::Stream;
 
+pub use russh::keys::{PrivateKey, PublicKey};
+
 /// The one subsystem there is.
 pub const SUBSYSTEM: &str = "syncfiles";
 

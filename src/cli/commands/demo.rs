@@ -6,8 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use russh::keys::PublicKey;
-
 use super::sync::{finish, screen};
 use super::{Stop, runtime};
 use crate::cli::address::{Pair, Root};
@@ -18,7 +16,8 @@ use crate::core::path::RelPath;
 use crate::session::progress::{Outcome, Progress, Silent};
 use crate::session::{Export, Exports, Local, Opening, Options, Remote, SessionError, serve, sync};
 use crate::ssh::{
-    self, ClientConfig, Connection, Flow, Grant, Login, Server, ServerConfig, Stream, host_key,
+    self, ClientConfig, Connection, Flow, Grant, Login, PrivateKey, PublicKey, Server, ServerConfig, Stream,
+    host_key,
 };
 use crate::transport::tcp;
 
@@ -114,7 +113,7 @@ fn say(text: &str) {
 struct Running {
     port: u16,
     host_key: PublicKey,
-    client_key: Arc<russh::keys::PrivateKey>,
+    client_key: Arc<PrivateKey>,
 }
 
 async fn start(place: &Path, folder: &Path) -> Result<Running, Stop> {

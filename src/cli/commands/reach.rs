@@ -4,8 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use russh::keys::{PrivateKey, PublicKey};
-
 use super::{Stop, places};
 use crate::cli::address::RemoteRoot;
 use crate::cli::options::ConnectArgs;
@@ -13,7 +11,10 @@ use crate::cli::prompt::{Terminal, host_question, passphrase_question};
 use crate::cli::serve_args::DEFAULT_PORT;
 use crate::session::{Remote, SessionError};
 use crate::ssh::known_hosts::{self, Decision, Offered};
-use crate::ssh::{self, ClientConfig, Connection, Flow, HostCheck, Later, Login, Stream, host_key, identity};
+use crate::ssh::{
+    self, ClientConfig, Connection, Flow, HostCheck, Later, Login, PrivateKey, PublicKey, Stream, host_key,
+    identity,
+};
 use crate::transport::tcp;
 
 /// How long connecting and logging in may take when the user set no `--timeout`.

@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
-use russh::keys::PublicKey;
-
 use super::log::Log;
 use super::sync::absolute;
 use super::{Stop, interrupted, places, runtime};
@@ -17,7 +15,7 @@ use crate::replica::root::Root;
 use crate::session::progress::Silent;
 use crate::session::{Export, Exports, serve};
 use crate::ssh::authorized_keys::{AuthorizedKeys, Limits};
-use crate::ssh::{Authorize, Connection, Grant, Peer, Server, ServerConfig, host_key};
+use crate::ssh::{Authorize, Connection, Grant, Peer, PublicKey, Server, ServerConfig, host_key};
 
 /// Serves until a signal ends it.
 pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Stop> {

@@ -1,3 +1,5 @@
+//! Tests of the parser beside this folder.
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 

@@ -1,0 +1,54 @@
+//! Step 1 of the exchange, on System 2: hello and welcome, which exchange the policy and both clocks.
+
+use super::client::Remote;
+use super::control::Control;
+use super::error::SessionError;
+use super::local::Local;
+use super::options::Options;
+use crate::core::age::Timestamp;
+use crate::core::side::Sides;
+use crate::protocol::codec;
+use crate::protocol::message::{Hello, Welcome};
+use crate::replica::filter::Rules;
+use crate::replica::identity::Id;
+
+/// What the greeting settled.
+pub(crate) struct Met {
+    pub(crate) welcome: Welcome,
+    /// Both clocks at the hello.
+    pub(crate) now: Sides<Timestamp>,
+    pub(crate) uncertainty: i64,
+}
+
+impl Met {
+    /// System 1's root.
+    pub(crate) fn peer(&self) -> Option<Id> {
+        self.welcome.root.map(Id)
+    }
+}
+
+/// Hello and welcome. Half the round trip is how little can be said about whose clock is ahead.
+pub(crate) async fn greet(
+    control: &Control,
+    local: &Local,
+    remote: &Remote,
+    rules: Rules,
+    options: &Options,
+) -> Result<Met, SessionError> {
+    let hello = Hello {
+        export: remote.export.clone(),
+        sub: remote.sub.clone(),
+        root: local.id().map(|id| id.0),
+        wish: options.wish(),
+        rules: rules.into(),
+        extensions: Vec::new(),
+    };
+    let sent = super::clock::now();
+    control.send_bytes(codec::encode_hello(&hello)?).await?;
+    let (_, answer) = codec::decode_welcome(&control.receive_bytes().await?)?;
+    let received = super::clock::now();
+    let welcome = answer.map_err(|refusal| SessionError::by_peer(&refusal))?;
+    let uncertainty = received.0.saturating_sub(sent.0).max(0) / 2;
+    let now = Sides { one: welcome.clock, two: Timestamp(sent.0.saturating_add(uncertainty)) };
+    Ok(Met { welcome, now, uncertainty })
+}
