@@ -78,7 +78,8 @@ pub enum Settles {
     },
     /// Both hold nothing.
     Absent,
-    /// A folder that goes but is held by unknown members on a side.
+    /// A folder that goes but is held by unknown members on a side. Where it went after all, because it was renamed
+    /// whole or nothing holds it any more, both hold nothing.
     Gone {
         /// Its bits in the base.
         bits: Bits,
