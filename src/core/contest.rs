@@ -176,9 +176,10 @@ impl Fork {
         }
     }
 
-    /// The bits both sides end with, merged by the table on their own; `None` if that is skipped. For two folders
-    /// age decides nothing: a folder's modification time is not synchronised.
-    pub(crate) fn bits(&self, both: Sides<&Version>, policy: &Policy) -> Option<Bits> {
+    /// The bits both sides end with, merged by the table on their own; `None` if that is skipped. Content that only
+    /// `changed` has changed is the younger one whatever its age, which it passes on. For two folders age decides
+    /// nothing: a folder's modification time is not synchronised.
+    pub(crate) fn bits(&self, both: Sides<&Version>, policy: &Policy, changed: Option<Side>) -> Option<Bits> {
         let (one, two) = (both.one.bits, both.two.bits);
         let folders = both.one.content.is_folder();
         let alike = |base: &&BaseEntry| {
@@ -186,7 +187,8 @@ impl Fork {
                 && !matches!(base.content, BaseContent::Link { .. })
         };
         let base = self.live_base().filter(alike).map(|base| base.bits);
-        let younger = if folders { None } else { younger(both.one.age, both.two.age, policy) };
+        let by_age = if folders { None } else { younger(both.one.age, both.two.age, policy) };
+        let younger = changed.or(by_age);
         match (policy.mirrored(), base == Some(one), base == Some(two)) {
             _ if one == two => Some(one),
             (Some(source), _, _) => Some(both.of(source).bits),

@@ -139,7 +139,9 @@ impl Judge<'_> {
 
     /// Both hold folders: only their bits can differ.
     fn folders(&self, fork: &Fork, both: Sides<&Version>) -> Option<Decision> {
-        let Some(bits) = fork.bits(both, self.policy) else { return Some(skipped(Why::Conflict(None))) };
+        let Some(bits) = fork.bits(both, self.policy, None) else {
+            return Some(skipped(Why::Conflict(None)));
+        };
         let merged = Version { bits, ..both.one.clone() };
         agree(fork, both, &merged)
     }
@@ -153,8 +155,9 @@ impl Judge<'_> {
         };
         let version = *both.of(winner.unwrap_or(Side::One));
         let kind = |v: &Version| std::mem::discriminant(&v.content);
-        let bits =
-            if kind(both.one) == kind(both.two) { fork.bits(both, self.policy) } else { Some(version.bits) };
+        let alike = kind(both.one) == kind(both.two);
+        let changed = winner.filter(|_| why == Why::Changed);
+        let bits = if alike { fork.bits(both, self.policy, changed) } else { Some(version.bits) };
         let Some(bits) = bits else { return Some(skipped(Why::Conflict(None))) };
         let merged = Version { bits, ..version.clone() };
         let Some(winner) = winner else { return agree(fork, both, &merged) };

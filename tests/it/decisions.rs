@@ -321,6 +321,14 @@ fn bits_that_both_changed_follow_the_younger_content() {
 }
 
 #[test]
+fn bits_that_both_changed_follow_the_content_that_only_one_changed() {
+    let old = tree! {"a" => file("old").mode(0o755)};
+    let (one, two) =
+        (tree! {"a" => file("old").mode(0o600).aged(1)}, tree! {"a" => file("new").mode(0o644).aged(9)});
+    sync(old, one, two.clone(), Policy::default()).both(two);
+}
+
+#[test]
 fn at_equal_age_the_smaller_bits_win() {
     let at = |mode| tree! {"a" => file("x").mode(mode)};
     first_meeting(at(0o755), at(0o700)).both(at(0o700));

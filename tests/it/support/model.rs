@@ -167,7 +167,7 @@ impl Model<'_> {
         let same_class = std::mem::discriminant(&one.kind) == std::mem::discriminant(&two.kind);
         let mode = match winner {
             Some(winner) if !same_class => Some(of(winner).mode),
-            _ => self.mode(path, one, two),
+            _ => self.mode(path, one, two, winner.filter(|_| !conflict)),
         };
         let Some(mode) = mode else { return (Want::Leave, None) };
         let loser = winner.filter(|_| conflict && self.keeps()).map(Side::other);
@@ -184,7 +184,7 @@ impl Model<'_> {
         self.younger(one.age, two.age).unwrap_or(greater)
     }
 
-    fn mode(&self, path: &str, one: &Entry, two: &Entry) -> Option<u32> {
+    fn mode(&self, path: &str, one: &Entry, two: &Entry, changed: Option<Side>) -> Option<u32> {
         let class = (one.kind == Kind::Folder, matches!(one.kind, Kind::File(_)));
         let alike = |b: &&Entry| {
             (b.kind == Kind::Folder, matches!(b.kind, Kind::File(_))) == class && class != (false, false)
@@ -204,7 +204,8 @@ impl Model<'_> {
         }
         let by_age = if one.kind == Kind::Folder { None } else { self.younger(one.age, two.age) };
         let smaller = if one.mode < two.mode { Side::One } else { Side::Two };
-        self.named(by_age.unwrap_or(smaller)).map(|side| if side == Side::One { one.mode } else { two.mode })
+        self.named(changed.or(by_age).unwrap_or(smaller))
+            .map(|side| if side == Side::One { one.mode } else { two.mode })
     }
 
     /// The winner of a file against a folder, if one may win, and whether the loser is kept.
