@@ -96,8 +96,9 @@ impl Fork {
         let Some(base) = self.live_base() else { return Some(false) };
         let link = matches!(version.content, Content::Link { .. });
         match base.as_content().same(&version.content) {
-            Some(true) => Some(link || base.bits == version.bits),
-            other => other,
+            // Other bits are a change, whatever a hash would say.
+            _ if !link && base.bits != version.bits => Some(false),
+            same => same,
         }
     }
 

@@ -44,7 +44,7 @@ impl Asker<'_> {
             // Whether a deletion meets a change.
             Shape::Lone(side, version) => {
                 let decides = self.policy.delete && self.policy.mirrored().is_none();
-                if decides && fork.has_base_content(version).is_none() {
+                if decides && fork.is_base(version).is_none() {
                     self.want(path, side, version);
                 }
             }
