@@ -38,7 +38,7 @@ pub(crate) fn losers(folder: &RelPath, fork: &Fork, policy: &Policy) -> BTreeMap
         let Verdict::Keep(winner, _) = verdict else { continue };
         let loser = winner.other();
         let (Ok(path), Some(version)) = (folder.join(name), member.at(loser).version()) else { continue };
-        if let Some(name) = free_name(folder, fork, &kept, name, version) {
+        if let Some(name) = free_name(folder, fork, policy, &kept, name, version) {
             kept.entry(name).or_insert(Kept { path, loser, version: version.clone() });
         }
     }
@@ -50,21 +50,29 @@ pub(crate) fn losers(folder: &RelPath, fork: &Fork, policy: &Policy) -> BTreeMap
 fn free_name(
     folder: &RelPath,
     fork: &Fork,
+    policy: &Policy,
     kept: &BTreeMap<Name, Kept>,
     name: &Name,
     version: &Version,
 ) -> Option<Name> {
     let hash = hash_of(&version.content)?;
     let equal = |other: &Version| other.content.same(&version.content) == Some(true);
-    let standing = |candidate: &Name, side: Side| {
+    let member = |candidate: &Name| {
         let at = fork.members.binary_search_by(|(n, _)| n.cmp(candidate)).ok()?;
-        Some(fork.members[at].1.at(side)).filter(|standing| **standing != Standing::Absent)
+        Some(&fork.members[at].1)
+    };
+    let standing =
+        |candidate: &Name, side| member(candidate).map(|m| m.at(side)).filter(|s| **s != Standing::Absent);
+    // Deleted on a side that does not take it back: the deletion would travel once the conflict is over.
+    let leaving = |candidate: &Name| match member(candidate).map(|m| (m.shape(), m.live_base())) {
+        Some((Shape::Lone(side, _), Some(_))) => policy.delete && !policy.may.of(side.other()).write,
+        _ => false,
     };
     let stands = |candidate: &Name| SIDES.iter().any(|&side| standing(candidate, side).is_some());
     let usable = |candidate: &Name| {
         let free = |side| standing(candidate, side).is_none_or(|s| s.version().is_some_and(equal));
         let shared = kept.get(candidate).is_none_or(|other| equal(&other.version));
-        SIDES.into_iter().all(free) && shared && folder.join(candidate).is_ok()
+        SIDES.into_iter().all(free) && shared && !leaving(candidate) && folder.join(candidate).is_ok()
     };
     let names = || DIGITS.iter().filter_map(|&digits| kept_name(name, &hash, digits)).filter(usable);
     names().find(stands).or_else(|| names().next())

@@ -288,6 +288,18 @@ fn keep_both_finds_its_loser_again_after_a_shorter_name_became_free() {
 }
 
 #[test]
+fn keep_both_does_not_rely_on_a_copy_that_is_about_to_be_deleted() {
+    let pull = Policy { may: Sides { one: ALL, two: NONE }, delete: true, ..conflict(ConflictPolicy::KeepBoth) };
+    let kept = || tree! {"a.conflict-2d711642" => file("x")};
+    let mut one = kept();
+    one.insert("a".into(), file("x").aged(9));
+    let first = sync(kept(), one, tree! {"a" => file("y").aged(1)}, pull);
+    let after = tree! {"a" => file("y"), "a.conflict-2d711642b726b044" => file("x")};
+    assert_eq!(seen(&first.one), seen(&after));
+    assert_eq!(sync_from(&first.base, first.one, first.two, pull).acts, 0);
+}
+
+#[test]
 fn keep_both_keeps_a_file_beside_a_folder() {
     let one = tree! {"p" => folder(), "p/a" => file("y").aged(90)};
     sync(Tree::new(), one, tree! {"p" => file("x").aged(1)}, conflict(ConflictPolicy::KeepBoth))

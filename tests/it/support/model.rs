@@ -277,8 +277,15 @@ impl Model<'_> {
             let usable = |side: &Side, name: &String| {
                 self.case.trees.of(*side).get(name).is_none_or(|e| e.kind == entry.kind)
             };
+            let leaving = |name: &String| {
+                let absent = |s: &&Side| !self.case.trees.of(**s).contains_key(name);
+                let deleted = BOTH.iter().filter(absent).collect::<Vec<_>>();
+                let policy = &self.case.policy;
+                let refused = deleted.len() == 1 && !policy.may.of(*deleted[0]).write;
+                policy.delete && refused && self.base(name).is_some()
+            };
             let mut names = names.to_vec();
-            names.retain(|name| BOTH.iter().all(|side| usable(side, name)));
+            names.retain(|name| BOTH.iter().all(|side| usable(side, name)) && !leaving(name));
             let there = |name: &&String| BOTH.iter().any(|s| self.case.trees.of(*s).contains_key(*name));
             let name = names.iter().find(there).or(names.first()).cloned();
             self.kept.extend(name.map(|name| (name, entry)));
