@@ -17,6 +17,12 @@ impl Digest {
         hasher.finish()
     }
 
+    /// The first half of its bytes.
+    pub fn half(&self) -> [u8; 16] {
+        let (half, _) = self.0.split_at(16);
+        half.try_into().unwrap_or_default()
+    }
+
     /// The first eight hexadecimal digits, as used in the names of kept conflicts.
     pub fn short(&self) -> String {
         self.to_string()[..8].to_owned()

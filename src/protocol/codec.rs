@@ -79,13 +79,36 @@ pub fn decode_welcome(bytes: &[u8]) -> Result<(u16, Result<Welcome, super::messa
     Ok((version, lenient(rest)?))
 }
 
-/// One control message as bytes.
+/// One control message as bytes: a byte that says how, 0 as it is or 1 compressed by zstd, then the message.
+///
+/// Only what is long is compressed, and only if that makes it shorter: listings are mostly names and times.
 pub fn encode(message: &Message) -> Result<Vec<u8>, CodecError> {
-    extend(Vec::new(), message)
+    let plain = extend(vec![PLAIN], message)?;
+    if plain.len() < WORTH_COMPRESSING {
+        return Ok(plain);
+    }
+    let mut packed = vec![PACKED];
+    packed.extend(zstd::bulk::compress(&plain[1..], 1).map_err(|_| CodecError::Malformed)?);
+    Ok(if packed.len() < plain.len() { packed } else { plain })
 }
 
-/// Reads one control message; nothing may follow it.
+/// Reads one control message; nothing may follow it. What is compressed may unpack to [`MAX_MESSAGE`] bytes, no more.
 pub fn decode(bytes: &[u8]) -> Result<Message, CodecError> {
+    match bytes.split_first() {
+        Some((&PLAIN, plain)) => decode_plain(plain),
+        Some((&PACKED, packed)) => {
+            decode_plain(&zstd::bulk::decompress(packed, MAX_MESSAGE).map_err(|_| CodecError::Malformed)?)
+        }
+        _ => Err(CodecError::Malformed),
+    }
+}
+
+const PLAIN: u8 = 0;
+const PACKED: u8 = 1;
+/// Below this, in bytes, compressing costs more than it saves.
+const WORTH_COMPRESSING: usize = 512;
+
+fn decode_plain(bytes: &[u8]) -> Result<Message, CodecError> {
     let (message, rest) = postcard::take_from_bytes(bytes).map_err(|_| CodecError::Malformed)?;
     if rest.is_empty() { Ok(message) } else { Err(CodecError::Malformed) }
 }
@@ -154,7 +177,7 @@ mod tests {
     #[test]
     fn a_lying_length_allocates_nothing() {
         // Variant 3 (List) with a claimed length of 2^60.
-        let bytes = [3, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10];
+        let bytes = [0, 3, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10];
         assert!(matches!(decode(&bytes), Err(CodecError::Malformed)));
     }
 

@@ -22,8 +22,13 @@ pub const NEWEST: u16 = 1;
 pub const MAX_RULES: usize = 1000;
 /// The longest pattern line, in bytes.
 pub const MAX_RULE: usize = 1024;
+/// The most folders that System 2 names at once with their digests; a larger tree is compared level by level.
+pub const MAX_HAVE: usize = 32_768;
 /// The most paths in one request for hashes or listings.
 pub const MAX_PATHS: usize = 4096;
+
+/// The first half of a digest: enough to tell that two folders differ. That they are equal is settled by whole ones.
+pub type Half = [u8; 16];
 
 /// A random name of a root or a run.
 pub type Id = [u8; 16];
@@ -146,7 +151,8 @@ pub enum Message {
         /// Paths that could not be scanned, for the report.
         problems: Vec<(RelPath, String)>,
     },
-    /// Two: list these folders; `true` asks for everything below as well.
+    /// Two: list these folders; `true` asks for everything below as well, but for folders whose digest System 2
+    /// said it has.
     List(Vec<(RelPath, bool)>),
     /// One: folders asked for, in the order of the question; a deep one is followed by those below it, in path order.
     Listing(Vec<FolderPart>),
@@ -195,6 +201,8 @@ pub enum Message {
     Done,
     /// Either: nothing; proves that the other end is alive.
     Alive,
+    /// Two: its own folders with the first half of their digests, in path order: what System 1 need not list.
+    Have(Vec<(RelPath, Half)>),
 }
 
 /// What both sides must share before they compare.

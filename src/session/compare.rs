@@ -1,8 +1,8 @@
 //! Step 2 of the exchange, on System 2: which paths differ, and what both sides and the base hold there.
 //!
-//! Folders are compared level by level: a folder whose digest is the same on both sides is settled and never
-//! listed; one that only System 1 has is listed with everything below it; every other folder of a level is asked
-//! for in one question. So a round trip is paid for a level, not for a folder.
+//! A folder whose digest is the same on both sides is settled and never listed. System 2 names its folders with
+//! their digests, so that System 1 lists just those that differ, and what only it has, in one answer. Where System 2
+//! has too many folders for that, it asks level by level: a round trip is paid for a level, never for a folder.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -16,7 +16,7 @@ use crate::core::path::{Name, RelPath};
 use crate::core::side::Sides;
 use crate::core::snapshot::{Folder, Node, Snapshot};
 use crate::core::version::Standing;
-use crate::protocol::message::{FolderPart, Listed, MAX_PATHS, Message};
+use crate::protocol::message::{FolderPart, Half, Listed, MAX_HAVE, MAX_PATHS, Message};
 
 /// The most entries that a System 1 may list: what keeps an evil one from filling this side's memory.
 const MAX_ENTRIES: usize = 16_000_000;
@@ -35,12 +35,14 @@ pub(crate) struct Own<'a> {
 pub(crate) struct Comparison {
     pub(crate) tree: Fork,
     pub(crate) settled: Vec<RelPath>,
+    /// Folders of which everything below was found equal, but not the folder's own permission bits.
+    pub(crate) settled_below: Vec<RelPath>,
 }
 
 impl Comparison {
     /// Of two roots with the same digest.
     pub(crate) fn equal(own: &Own<'_>) -> Comparison {
-        Comparison { tree: root(own), settled: vec![RelPath::root()] }
+        Comparison { tree: root(own), settled: Vec::new(), settled_below: vec![RelPath::root()] }
     }
 }
 
@@ -52,8 +54,14 @@ fn root(own: &Own<'_>) -> Fork {
 
 /// Asks System 1 for what it takes to know every path that differs.
 pub(crate) async fn compare(control: &Control, own: &Own<'_>) -> Result<Comparison, SessionError> {
-    let mut join = Join { own, folders: HashMap::new(), settled: Vec::new(), entries: 0 };
-    let mut ask = vec![(RelPath::root(), own.snapshot.members.is_empty())];
+    let mut join =
+        Join { own, folders: HashMap::new(), settled: Vec::new(), settled_below: Vec::new(), entries: 0 };
+    let have = have(own.snapshot);
+    let few = have.len() <= MAX_HAVE;
+    if few && !have.is_empty() {
+        control.send_list(have, |(path, _)| path_size(path) + 16, Message::Have).await?;
+    }
+    let mut ask = vec![(RelPath::root(), few)];
     while !ask.is_empty() {
         let mut next = Vec::new();
         let (sent, listed) =
@@ -64,7 +72,28 @@ pub(crate) async fn compare(control: &Control, own: &Own<'_>) -> Result<Comparis
     }
     let mut tree = root(own);
     join.assemble(&RelPath::root(), &mut tree)?;
-    Ok(Comparison { tree, settled: join.settled })
+    Ok(Comparison { tree, settled: join.settled, settled_below: join.settled_below })
+}
+
+/// System 2's folders with their digests: those that System 1 need not list if it has the same.
+fn have(snapshot: &Snapshot) -> Vec<(RelPath, Half)> {
+    let mut have = Vec::new();
+    have_below(snapshot, &RelPath::root(), &mut have);
+    have
+}
+
+fn have_below(folder: &Folder, path: &RelPath, have: &mut Vec<(RelPath, Half)>) {
+    for (name, node) in &folder.members {
+        let (Node::Folder(inner), Ok(path)) = (node, path.join(name)) else { continue };
+        // A conflict beside it may ask what is in a folder with such a name.
+        if let (Some(digest), false) = (inner.digest, looks_kept(name)) {
+            have.push((path.clone(), digest.half()));
+        }
+        have_below(inner, &path, have);
+        if have.len() > MAX_HAVE {
+            return;
+        }
+    }
 }
 
 async fn send_questions(control: &Control, ask: &[(RelPath, bool)]) -> Result<(), SessionError> {
@@ -81,6 +110,7 @@ struct Join<'a> {
     /// Members that differ, or may, of every folder listed so far.
     folders: HashMap<RelPath, Vec<(Name, Fork)>>,
     settled: Vec<RelPath>,
+    settled_below: Vec<RelPath>,
     entries: usize,
 }
 
@@ -154,8 +184,16 @@ impl Join<'_> {
                 Step::Settled => self.settled.push(inner),
                 Step::Hidden => {}
                 Step::Whole(fork) => members.push((trio.name, fork)),
+                Step::BitsOnly(fork) => {
+                    self.settled_below.push(inner);
+                    members.push((trio.name, fork));
+                }
                 Step::Both(fork) => {
-                    next.push((inner, false));
+                    if deep {
+                        follow.push(inner);
+                    } else {
+                        next.push((inner, false));
+                    }
                     members.push((trio.name, fork));
                 }
                 Step::OnlyOne(fork) => {
@@ -187,9 +225,10 @@ impl Join<'_> {
             }
             // Folders on both sides, with the same digest: nothing below differs.
             (Some(Listed::Folder { digest: Some(a), bits, .. }), Some(Node::Folder(folder)))
-                if Some(*a) == folder.digest && *bits == folder.bits && !looks_kept(&trio.name) =>
+                if Some(*a) == folder.digest && !looks_kept(&trio.name) =>
             {
-                Step::Settled
+                let fork = Fork { base, one, two, members: Vec::new() };
+                if *bits == folder.bits { Step::Settled } else { Step::BitsOnly(fork) }
             }
             (Some(Listed::Folder { .. }), Some(Node::Folder(_))) => {
                 Step::Both(Fork { base, one, two, members: Vec::new() })
@@ -262,6 +301,8 @@ enum Step {
     Hidden,
     /// Differs, and all of it is known.
     Whole(Fork),
+    /// A folder on both sides that differs in its own permission bits alone.
+    BitsOnly(Fork),
     /// A folder on both sides that differs somewhere below.
     Both(Fork),
     /// A folder that only System 1 has.

@@ -1,21 +1,27 @@
 //! Step 2 of the exchange, on System 1: its versions, folder by folder, as System 2 asks for them.
 
+use std::collections::HashMap;
+
 use super::control::Control;
 use super::error::SessionError;
 use crate::core::path::{Name, RelPath};
 use crate::core::snapshot::{Folder, Node, Snapshot};
-use crate::protocol::message::{FolderPart, Listed, Message};
+use crate::protocol::message::{FolderPart, Half, Listed, Message};
 
 /// Messages are cut at about this many bytes.
 const FULL: usize = 256 * 1024;
 
-/// Answers one question: every folder in its order, a deep one followed by all below it.
+/// Digests of folders that System 2 has.
+pub(crate) type Have = HashMap<RelPath, Half>;
+
+/// Answers one question: every folder in its order, a deep one followed by all below it that System 2 does not have.
 pub(crate) async fn list(
     control: &Control,
     snapshot: &Snapshot,
+    have: &Have,
     ask: &[(RelPath, bool)],
 ) -> Result<(), SessionError> {
-    let mut pages = Pages { control, parts: Vec::new(), bytes: 0 };
+    let mut pages = Pages { control, have, parts: Vec::new(), bytes: 0 };
     for (path, deep) in ask {
         let folder = match snapshot.find(path) {
             _ if path.is_root() => snapshot,
@@ -33,12 +39,13 @@ pub(crate) async fn list(
 /// Gathers parts of folders into messages.
 struct Pages<'a> {
     control: &'a Control,
+    have: &'a Have,
     parts: Vec<FolderPart>,
     bytes: usize,
 }
 
 impl Pages<'_> {
-    /// All folders below, each before its members.
+    /// All folders below that System 2 does not have, each before its members.
     async fn below(&mut self, path: &RelPath, folder: &Folder) -> Result<(), SessionError> {
         let mut open = vec![(path.clone(), folder.members.iter())];
         while let Some((path, members)) = open.last_mut() {
@@ -48,6 +55,9 @@ impl Pages<'_> {
             };
             if let Node::Folder(inner) = node {
                 let path = path.join(name).map_err(|_| SessionError::Root("a path is too long".into()))?;
+                if inner.digest.is_some_and(|digest| self.have.get(&path) == Some(&digest.half())) {
+                    continue;
+                }
                 self.folder(&path, inner).await?;
                 open.push((path, inner.members.iter()));
             }

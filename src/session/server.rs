@@ -9,7 +9,7 @@ use super::blocking;
 use super::control::Control;
 use super::error::SessionError;
 use super::hashes::ask_hashes;
-use super::listing::list;
+use super::listing::{Have, list};
 use super::local::{Local, Opening};
 use super::perform::{Results, perform};
 use super::progress::Progress;
@@ -23,7 +23,7 @@ use crate::core::policy::May;
 use crate::core::reconcile::reconcile;
 use crate::core::side::{Side, Sides};
 use crate::protocol::codec;
-use crate::protocol::message::{Begin, Hello, Message, Welcome};
+use crate::protocol::message::{Begin, Hello, MAX_HAVE, Message, Welcome};
 use crate::protocol::rows::{Row, tree_of};
 use crate::replica::filter::Rules;
 use crate::replica::identity::Id;
@@ -149,14 +149,15 @@ impl Session<'_> {
             extensions: Vec::new(),
         };
         self.control.send_bytes(codec::encode_welcome(&Ok(welcome))?).await?;
-        let Message::Begin(begin) = self.control.receive().await? else {
-            return Err(SessionError::broke("it did not begin with a beginning"));
-        };
         let mut scanned = scan.done().await?;
         if hello.wish.whole {
             opened.local.hash_whole(&mut scanned).await?;
         }
+        // Nothing in it depends on what the client says next, which is on its way meanwhile.
         self.send_top(&scanned).await?;
+        let Message::Begin(begin) = self.control.receive().await? else {
+            return Err(SessionError::broke("it did not begin with a beginning"));
+        };
         let served = Served { root: format!("{}/{}", hello.export, hello.sub), ..Served::default() };
         match self.answer(&opened.local, &mut scanned).await? {
             Asked::Done => {
@@ -195,10 +196,11 @@ impl Session<'_> {
 
     /// Answers questions until the client knows what differs.
     async fn answer(&self, local: &Arc<Local>, scanned: &mut Scanned) -> Result<Asked, SessionError> {
-        let mut rows = Vec::new();
+        let (mut rows, mut have) = (Vec::new(), Have::new());
         loop {
             match self.control.receive().await? {
-                Message::List(ask) => list(self.control, &scanned.snapshot, &ask).await?,
+                Message::Have(more) if have.len() + more.len() <= MAX_HAVE => have.extend(more),
+                Message::List(ask) => list(self.control, &scanned.snapshot, &have, &ask).await?,
                 Message::AskHashes(paths) => {
                     let hashes = local.hash(scanned, &paths).await?;
                     self.control.send(&Message::Hashes(hashes)).await?;

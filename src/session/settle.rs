@@ -119,10 +119,16 @@ pub(crate) fn settled_rows(
 ) -> Vec<(RelPath, Option<BaseEntry>)> {
     let excluded = |path: &RelPath, folder: bool| scanned.filter.excludes(path, folder);
     let mut rows = Vec::new();
+    for path in &comparison.settled_below {
+        let folder = match scanned.snapshot.find(path) {
+            Some(Node::Folder(folder)) => folder,
+            _ if path.is_root() => &scanned.snapshot,
+            _ => continue,
+        };
+        settle_members(path, folder, base.within(path), base, &excluded, &mut rows);
+    }
     for path in &comparison.settled {
-        if path.is_root() {
-            settle_members(path, &scanned.snapshot, base.rows(), base, &excluded, &mut rows);
-        } else if let Some(node) = scanned.snapshot.find(path) {
+        if let Some(node) = scanned.snapshot.find(path) {
             base_changes(path, node, base, &excluded, &mut rows);
         }
     }

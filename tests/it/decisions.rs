@@ -289,7 +289,8 @@ fn keep_both_finds_its_loser_again_after_a_shorter_name_became_free() {
 
 #[test]
 fn keep_both_does_not_rely_on_a_copy_that_is_about_to_be_deleted() {
-    let pull = Policy { may: Sides { one: ALL, two: NONE }, delete: true, ..conflict(ConflictPolicy::KeepBoth) };
+    let pull =
+        Policy { may: Sides { one: ALL, two: NONE }, delete: true, ..conflict(ConflictPolicy::KeepBoth) };
     let kept = || tree! {"a.conflict-2d711642" => file("x")};
     let mut one = kept();
     one.insert("a".into(), file("x").aged(9));
