@@ -22,6 +22,7 @@ const NOT_YET: &[(&str, &str)] = &[
     ("watch", "--watch"),
     ("bwlimit", "--bwlimit"),
     ("retries", "--retries"),
+    ("stdio", "--stdio"),
 ];
 
 const ROOTS_HELP: &str = "\

@@ -25,7 +25,6 @@ const KEPT: &[(&str, &[&str])] = &[
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
     ("indicatif", &["cli"]),
-    ("anyhow", &["cli", "main"]),
     ("rusqlite", &["replica"]),
     ("russh", &["ssh"]),
 ];
