@@ -84,7 +84,7 @@ pub(crate) fn list(args: &HistoryArgs, out: &mut dyn Write) -> Result<ExitCode, 
     if args.json {
         return printed(versions.iter().try_for_each(|version| json_line(version, out)));
     }
-    let (number, size) = history::space(&past.state).map_err(Stop::root)?;
+    let (size, number) = history::space(&past.state).map_err(Stop::root)?;
     printed(print_versions(&versions, out).and_then(|()| {
         let versions = count(number, "displaced version", "displaced versions");
         writeln!(out, "{versions}, {} on disk", bytes(size, Units::Decimal))
