@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::budget::Budget;
 use super::control::{Control, path_size};
 use super::error::SessionError;
 use crate::core::age::Timestamp;
@@ -17,9 +18,6 @@ use crate::core::side::Sides;
 use crate::core::snapshot::{Folder, Node, Snapshot};
 use crate::core::version::Standing;
 use crate::protocol::message::{FolderPart, Listed, MAX_PATHS, Message};
-
-/// The most entries that a System 1 may list: what keeps an evil one from filling this side's memory.
-const MAX_ENTRIES: usize = 16_000_000;
 
 /// What System 2 holds the listing of System 1 against.
 pub(crate) struct Own<'a> {
@@ -52,7 +50,7 @@ fn root(own: &Own<'_>) -> Fork {
 
 /// Asks System 1 for what it takes to know every path that differs.
 pub(crate) async fn compare(control: &Control, own: &Own<'_>) -> Result<Comparison, SessionError> {
-    let mut join = Join { own, folders: HashMap::new(), settled: Vec::new(), entries: 0 };
+    let mut join = Join { own, folders: HashMap::new(), settled: Vec::new(), budget: Budget::new() };
     let mut ask = vec![(RelPath::root(), own.snapshot.members.is_empty())];
     while !ask.is_empty() {
         let mut next = Vec::new();
@@ -81,7 +79,7 @@ struct Join<'a> {
     /// Members that differ, or may, of every folder listed so far.
     folders: HashMap<RelPath, Vec<(Name, Fork)>>,
     settled: Vec<RelPath>,
-    entries: usize,
+    budget: Budget,
 }
 
 impl Join<'_> {
@@ -124,10 +122,7 @@ impl Join<'_> {
         begun: &mut Vec<(Name, Listed)>,
         members: Vec<(Name, Listed)>,
     ) -> Result<(), SessionError> {
-        self.entries += members.len();
-        if self.entries > MAX_ENTRIES {
-            return Err(SessionError::broke("it lists more than 16 million entries"));
-        }
+        self.budget.take(&members)?;
         begun.extend(members);
         if begun.is_sorted_by(|a, b| a.0 < b.0) {
             Ok(())
