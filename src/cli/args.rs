@@ -174,7 +174,18 @@ pub fn command() -> Command {
         .arg_required_else_help(true)
         .disable_help_subcommand(true);
     let names: Vec<String> = whole.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
-    names.into_iter().fold(long_help_only(whole), |whole, name| whole.mut_subcommand(name, long_help_only))
+    let whole = hide_not_yet(long_help_only(whole));
+    names
+        .into_iter()
+        .fold(whole, |whole, name| whole.mut_subcommand(name, |verb| hide_not_yet(long_help_only(verb))))
+}
+
+/// Help names only what works.
+fn hide_not_yet(command: Command) -> Command {
+    command.mut_args(|arg| {
+        let not_yet = NOT_YET.iter().any(|(id, _)| arg.get_id() == id);
+        if not_yet { arg.hide(true) } else { arg }
+    })
 }
 
 /// `-h` is rsync's human-readable, so help has a long name only.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
 use super::path::{Name, RelPath};
-use super::version::{Bits, Content};
+use super::version::{Bits, Content, target};
 
 /// What both sides last agreed on for one path.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -28,6 +28,7 @@ pub enum BaseContent {
     /// A symbolic link.
     Link {
         /// Its target.
+        #[serde(deserialize_with = "target")]
         target: Box<[u8]>,
     },
     /// A folder.

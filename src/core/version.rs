@@ -1,6 +1,7 @@
 //! What stands at a path, and how old it is.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::age::{Age, Timestamp};
 use super::digest::Digest;
@@ -34,6 +35,18 @@ impl From<Bits> for u16 {
     }
 }
 
+/// The longest target of a symbolic link, in bytes: what Linux allows.
+pub const MAX_TARGET: usize = 4095;
+
+/// Reads a link's target as [`Content::Link`] promises it, whatever a peer or a database says.
+pub(crate) fn target<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<[u8]>, D::Error> {
+    let target = <Box<[u8]>>::deserialize(deserializer)?;
+    if target.is_empty() || target.len() > MAX_TARGET || target.contains(&0) {
+        return Err(D::Error::custom("no link can point there"));
+    }
+    Ok(target)
+}
+
 /// What a path holds, without its permission bits and times.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Content {
@@ -46,7 +59,8 @@ pub enum Content {
     },
     /// A symbolic link, as a link: its target is data and is never followed.
     Link {
-        /// The target's bytes, 1 to 4095 of them.
+        /// The target's bytes, 1 to 4095 of them, none of them NUL.
+        #[serde(deserialize_with = "target")]
         target: Box<[u8]>,
     },
     /// A folder; its members are paths of their own.

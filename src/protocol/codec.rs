@@ -175,6 +175,33 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_no_system_can_have_is_no_message() {
+        use crate::core::base::{BaseContent, BaseEntry};
+        use crate::core::path::Name;
+        use crate::core::version::{Bits, Content, Standing, Version};
+        use crate::protocol::message::{FolderPart, Listed};
+        use crate::protocol::rows::Row;
+        let decodes = |message: Message| decode(&encode(&message).unwrap()).is_ok();
+        for (target, good) in
+            [(&b"a"[..], true), (&[b'a'; 4095], true), (&[b'a'; 4096], false), (b"", false), (b"a\0b", false)]
+        {
+            let (target, name): (Box<[u8]>, _) = (target.into(), Name::parse(b"l").unwrap());
+            let listed = Listed::Link { target: target.clone(), modified: Default::default(), edited: 0 };
+            let members = vec![(name.clone(), listed)];
+            let part = FolderPart { folder: RelPath::root(), members, more: false };
+            assert_eq!(decodes(Message::Listing(vec![part])), good);
+            let base =
+                BaseEntry { content: BaseContent::Link { target: target.clone() }, bits: Bits::default() };
+            let row = Row { depth: 1, name, two: Standing::Absent, base: Some(base) };
+            assert_eq!(decodes(Message::Rows(vec![row.clone()])), good);
+            let (content, bits) = (Content::Link { target }, Bits::default());
+            let (modified, age) = Default::default();
+            let two = Standing::Holds(Version { content, bits, modified, age });
+            assert_eq!(decodes(Message::Rows(vec![Row { two, base: None, ..row }])), good);
+        }
+    }
+
+    #[test]
     fn a_lying_length_allocates_nothing() {
         // Variant 3 (List) with a claimed length of 2^60.
         let bytes = [0, 3, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10];

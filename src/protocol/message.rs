@@ -10,7 +10,7 @@ use crate::core::policy::{ConflictPolicy, May, Policy};
 use crate::core::shown::Shown;
 use crate::core::side::Sides;
 use crate::core::snapshot::Node;
-use crate::core::version::{Bits, Content, Standing, Version};
+use crate::core::version::{Bits, Content, Standing, Version, target};
 
 use super::rows::Row;
 
@@ -18,13 +18,9 @@ use super::rows::Row;
 pub const OLDEST: u16 = 1;
 /// The newest version of the protocol that this build speaks.
 pub const NEWEST: u16 = 1;
-/// The most pattern lines that one side's exclude rules may have.
-pub const MAX_RULES: usize = 1000;
-/// The longest pattern line, in bytes.
-pub const MAX_RULE: usize = 1024;
 /// The most folders that System 2 names at once with their digests; a larger tree is compared level by level.
 pub const MAX_HAVE: usize = 32_768;
-/// The most paths in one request for hashes or listings.
+/// The most paths in one request for hashes or listings; more is refused.
 pub const MAX_PATHS: usize = 4096;
 
 /// The first half of a digest: enough to tell that two folders differ. That they are equal is settled by whole ones.
@@ -248,6 +244,7 @@ pub enum Listed {
     /// A symbolic link.
     Link {
         /// Its target.
+        #[serde(deserialize_with = "target")]
         target: Box<[u8]>,
         /// Modification time.
         modified: Timestamp,

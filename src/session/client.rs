@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::budget::Budget;
 use super::compare::{Comparison, Own, compare};
 use super::control::{Control, row_size};
 use super::error::SessionError;
@@ -25,7 +26,7 @@ use crate::core::question::undecided;
 use crate::core::reconcile::reconcile;
 use crate::core::shown::Shown;
 use crate::core::side::{Side, Sides};
-use crate::protocol::message::{Begin, Message, Need};
+use crate::protocol::message::{Begin, MAX_PATHS, Message, Need};
 use crate::protocol::rows::rows_of;
 use crate::replica::base_store::Change;
 use crate::replica::filter::Rules;
@@ -299,7 +300,10 @@ impl Run<'_> {
         pump(self.connection, &work, needs.needs, fetch, self.met.uncertainty).await?;
         self.progress.event(&Event::Committing);
         self.control.send(&Message::Commit).await?;
-        let (theirs, ours) = tokio::join!(self.results(), perform(work.clone(), run, self.options.kept()));
+        let (theirs, ours) = tokio::join!(
+            self.results(work.plan.items.len()),
+            perform(work.clone(), run, self.options.kept())
+        );
         let (theirs, ours) = (theirs?, ours?);
         let results = Sides { one: &theirs, two: &ours };
         account(&work, &results, outcome, &*self.progress);
@@ -329,7 +333,7 @@ impl Run<'_> {
         let mut agreement = Agreement { guard: Ok(()), needs: Vec::new() };
         loop {
             match self.control.receive().await? {
-                Message::AskHashes(paths) => {
+                Message::AskHashes(paths) if paths.len() <= MAX_PATHS => {
                     let hashes = work.hash(&paths).await?;
                     self.control.send(&Message::Hashes(hashes)).await?;
                 }
@@ -340,6 +344,9 @@ impl Run<'_> {
                     }
                 }
                 Message::Needs(more) if agreement.needs.len() + more.len() <= work.plan.items.len() => {
+                    if !more.iter().all(|need| work.sends(need.item)) {
+                        return Err(SessionError::broke("it asked for a file that the plan does not send"));
+                    }
                     agreement.needs.extend(more);
                 }
                 Message::NeedsEnd => return Ok(agreement),
@@ -348,18 +355,20 @@ impl Run<'_> {
         }
     }
 
-    /// How System 1's half went.
-    async fn results(&self) -> Result<Results, SessionError> {
-        let mut results = Results::default();
+    /// How System 1's half of a plan of so many items went.
+    async fn results(&self, items: usize) -> Result<Results, SessionError> {
+        let (mut results, mut budget) = (Results::default(), Budget::new());
+        let planned = |at: u32| usize::try_from(at).is_ok_and(|at| at < items);
         loop {
             match self.control.receive().await? {
-                Message::Failed(items) => {
+                Message::Failed(failed) if failed.iter().all(|(at, _)| planned(*at)) => {
+                    budget.take(&failed)?;
                     results
                         .failed
-                        .extend(items.into_iter().map(|(at, failure)| (at as usize, failure.escaped())));
+                        .extend(failed.into_iter().map(|(at, failure)| (at as usize, failure.escaped())));
                 }
-                Message::Learned(items) => {
-                    results.learned.extend(items.into_iter().map(|(at, digest)| (at as usize, digest)));
+                Message::Learned(learned) if learned.iter().all(|(at, _)| planned(*at)) => {
+                    results.learned.extend(learned.into_iter().map(|(at, digest)| (at as usize, digest)));
                 }
                 Message::Committed { moved, deleted } => {
                     (results.moved, results.deleted) = (moved, deleted);

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::budget::Budget;
 use super::control::{Control, path_size};
 use super::error::SessionError;
 use crate::core::age::Timestamp;
@@ -17,9 +18,6 @@ use crate::core::side::Sides;
 use crate::core::snapshot::{Folder, Node, Snapshot};
 use crate::core::version::Standing;
 use crate::protocol::message::{FolderPart, Half, Listed, MAX_HAVE, MAX_PATHS, Message};
-
-/// The most entries that a System 1 may list: what keeps an evil one from filling this side's memory.
-const MAX_ENTRIES: usize = 16_000_000;
 
 /// What System 2 holds the listing of System 1 against.
 pub(crate) struct Own<'a> {
@@ -54,8 +52,13 @@ fn root(own: &Own<'_>) -> Fork {
 
 /// Asks System 1 for what it takes to know every path that differs.
 pub(crate) async fn compare(control: &Control, own: &Own<'_>) -> Result<Comparison, SessionError> {
-    let mut join =
-        Join { own, folders: HashMap::new(), settled: Vec::new(), settled_below: Vec::new(), entries: 0 };
+    let mut join = Join {
+        own,
+        folders: HashMap::new(),
+        settled: Vec::new(),
+        settled_below: Vec::new(),
+        budget: Budget::new(),
+    };
     let have = have(own.snapshot);
     let few = have.len() <= MAX_HAVE;
     if few && !have.is_empty() {
@@ -111,7 +114,7 @@ struct Join<'a> {
     folders: HashMap<RelPath, Vec<(Name, Fork)>>,
     settled: Vec<RelPath>,
     settled_below: Vec<RelPath>,
-    entries: usize,
+    budget: Budget,
 }
 
 impl Join<'_> {
@@ -154,10 +157,7 @@ impl Join<'_> {
         begun: &mut Vec<(Name, Listed)>,
         members: Vec<(Name, Listed)>,
     ) -> Result<(), SessionError> {
-        self.entries += members.len();
-        if self.entries > MAX_ENTRIES {
-            return Err(SessionError::broke("it lists more than 16 million entries"));
-        }
+        self.budget.take(&members)?;
         begun.extend(members);
         if begun.is_sorted_by(|a, b| a.0 < b.0) {
             Ok(())

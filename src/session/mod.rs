@@ -3,6 +3,7 @@
 //! Reading order: [`client`] and [`server`] tell the story from each side; `compare` and `listing` find what
 //! differs; `work`, `pump`, `transfer` and `perform` carry the plan out; `local` and `scanned` are a side's own.
 
+mod budget;
 pub mod client;
 mod clock;
 mod compare;

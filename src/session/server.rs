@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::blocking;
+use super::budget::Budget;
 use super::control::Control;
 use super::error::SessionError;
 use super::hashes::ask_hashes;
@@ -23,14 +24,11 @@ use crate::core::policy::May;
 use crate::core::reconcile::reconcile;
 use crate::core::side::{Side, Sides};
 use crate::protocol::codec;
-use crate::protocol::message::{Begin, Hello, MAX_HAVE, Message, Welcome};
+use crate::protocol::message::{Begin, Hello, MAX_HAVE, MAX_PATHS, Message, Welcome};
 use crate::protocol::rows::{Row, tree_of};
 use crate::replica::filter::Rules;
 use crate::replica::identity::Id;
 use crate::ssh::Connection;
-
-/// The most rows that a client may send: what keeps an evil one from filling this side's memory.
-const MAX_ROWS: usize = 16_000_000;
 
 /// A folder that this system offers.
 #[derive(Clone, Debug)]
@@ -196,16 +194,21 @@ impl Session<'_> {
 
     /// Answers questions until the client knows what differs.
     async fn answer(&self, local: &Arc<Local>, scanned: &mut Scanned) -> Result<Asked, SessionError> {
-        let (mut rows, mut have) = (Vec::new(), Have::new());
+        let (mut rows, mut have, mut budget) = (Vec::new(), Have::new(), Budget::new());
         loop {
             match self.control.receive().await? {
                 Message::Have(more) if have.len() + more.len() <= MAX_HAVE => have.extend(more),
-                Message::List(ask) => list(self.control, &scanned.snapshot, &have, &ask).await?,
-                Message::AskHashes(paths) => {
+                Message::List(ask) if ask.len() <= MAX_PATHS => {
+                    list(self.control, &scanned.snapshot, &have, &ask).await?
+                }
+                Message::AskHashes(paths) if paths.len() <= MAX_PATHS => {
                     let hashes = local.hash(scanned, &paths).await?;
                     self.control.send(&Message::Hashes(hashes)).await?;
                 }
-                Message::Rows(more) if rows.len() + more.len() <= MAX_ROWS => rows.extend(more),
+                Message::Rows(more) => {
+                    budget.take(&more)?;
+                    rows.extend(more);
+                }
                 Message::Compared { run, plan, entries, base, guard } => {
                     let stopped = guard.is_some();
                     return Ok(Asked::Compared(
@@ -214,7 +217,11 @@ impl Session<'_> {
                     ));
                 }
                 Message::Done => return Ok(Asked::Done),
-                _ => return Err(SessionError::broke("it sent a message that has no place before the plan")),
+                _ => {
+                    return Err(SessionError::broke(
+                        "it sent a message that has no place before the plan, or asks too much",
+                    ));
+                }
             }
         }
     }

@@ -190,6 +190,11 @@ impl Work {
         Source::open(&self.local.root, path, file)
     }
 
+    /// Whether the plan says that the other side takes an item's content from here.
+    pub(crate) fn sends(&self, item: u32) -> bool {
+        self.source_path(item).is_some()
+    }
+
     fn source_path(&self, item: u32) -> Option<&RelPath> {
         let item = self.plan.items.get(item as usize)?;
         match item.act.of(self.side.other()) {

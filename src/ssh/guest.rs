@@ -253,9 +253,15 @@ impl server::Handler for Guest {
         self.judge(Err(CarrierError::Protocol("extended data")))
     }
 
-    async fn channel_eof(&mut self, id: ChannelId, _: &mut Session) -> Result<(), Stop> {
-        if let Some(Slot::File(lane)) = self.slots.get(&id.number()) {
-            lane.arrive_eof();
+    async fn channel_eof(&mut self, id: ChannelId, session: &mut Session) -> Result<(), Stop> {
+        match self.slots.get(&id.number()) {
+            Some(Slot::File(lane)) => lane.arrive_eof(),
+            // Whoever has nothing to say need not wait for the login deadline.
+            Some(Slot::Opened | Slot::Started) => {
+                session.close(id)?;
+                self.forget(id);
+            }
+            Some(Slot::Link) | None => {}
         }
         Ok(())
     }

@@ -16,6 +16,8 @@ mod decisions;
 mod house;
 mod keys;
 mod moves;
+mod openssh;
+mod processes;
 mod protocol;
 mod questions;
 mod reconcile;

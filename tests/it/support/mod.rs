@@ -2,5 +2,7 @@
 
 pub mod model;
 pub mod pair;
+pub mod process;
 pub mod random;
+pub mod relay;
 pub mod trees;

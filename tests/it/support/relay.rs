@@ -1,0 +1,102 @@
+//! A TCP relay that can stop a connection in the middle: what happens then is no matter of timing.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+/// Passes bytes on to a server until told to hold.
+pub struct Relay {
+    pub port: u16,
+    gate: Arc<Gate>,
+}
+
+#[derive(Default)]
+struct Gate {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    passed: u64,
+    /// Nothing passes beyond this many bytes, counted over both directions.
+    limit: Option<u64>,
+    held: bool,
+}
+
+impl Relay {
+    /// In front of a server on loopback; everything passes.
+    pub fn to(server: u16) -> Relay {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let gate = Arc::new(Gate::default());
+        let shared = gate.clone();
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { return };
+                let client = client.unwrap();
+                pass(&client, &server, &shared);
+                pass(&server, &client, &shared);
+            }
+        });
+        Relay { port, gate }
+    }
+
+    /// Lets that many more bytes pass.
+    pub fn hold_after(&self, bytes: u64) {
+        let mut state = self.gate.state.lock().unwrap();
+        state.limit = Some(state.passed + bytes);
+    }
+
+    /// Waits until the connection is held.
+    pub fn wait_until_held(&self) {
+        let state = self.gate.state.lock().unwrap();
+        let (state, _) = self
+            .gate
+            .changed
+            .wait_timeout_while(state, Duration::from_secs(120), |state| !state.held)
+            .unwrap();
+        assert!(state.held, "only {} bytes came", state.passed);
+    }
+
+    /// Lets everything pass again.
+    pub fn release(&self) {
+        let mut state = self.gate.state.lock().unwrap();
+        (state.limit, state.held) = (None, false);
+        self.gate.changed.notify_all();
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+fn pass(from: &TcpStream, to: &TcpStream, gate: &Arc<Gate>) {
+    let (mut from, mut to, gate) = (from.try_clone().unwrap(), to.try_clone().unwrap(), gate.clone());
+    thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = from.read(&mut buffer) {
+            gate.admit(length as u64);
+            if to.write_all(&buffer[..length]).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Write);
+    });
+}
+
+impl Gate {
+    fn admit(&self, bytes: u64) {
+        let mut state = self.state.lock().unwrap();
+        state.passed += bytes;
+        while state.limit.is_some_and(|limit| state.passed > limit) {
+            state.held = true;
+            self.changed.notify_all();
+            state = self.changed.wait(state).unwrap();
+        }
+    }
+}
