@@ -269,6 +269,7 @@ impl Run<'_> {
             plan,
             scanned,
             self.met.now,
+            self.met.uncertainty,
             self.options.mirror,
             self.progress.clone(),
         );

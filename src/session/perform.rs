@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::blocking;
+use super::clock::Clock;
 use super::error::SessionError;
 use super::local::unusable;
 use super::work::Work;
@@ -92,13 +93,13 @@ impl<'a> Performance<'a> {
         if !self.steps.is_empty() {
             let state = self.work.local.state();
             let state = state.as_ref().ok_or_else(|| SessionError::Root("the root has no state".into()))?;
-            let mut journal = Journal::open(state, run, super::clock::now()).map_err(unusable)?;
+            let mut journal = Journal::open(state, run, Clock::default().now()).map_err(unusable)?;
             let replica = Replica {
                 root: &self.work.local.root,
                 stage,
                 journal: &mut journal,
                 keep: keep.map(limits),
-                now: super::clock::now(),
+                now: Clock::default().now(),
             };
             let (settled, steps): (Vec<Settled>, Vec<Step>) =
                 std::mem::take(&mut self.steps).into_iter().unzip();
@@ -106,7 +107,7 @@ impl<'a> Performance<'a> {
             journal.close().map_err(unusable)?;
             // What is too old goes; a failure to tidy fails nothing else.
             if let Some(keep) = keep {
-                let _ = prune(state, limits(keep), 0, Some(run), super::clock::now());
+                let _ = prune(state, limits(keep), 0, Some(run), Clock::default().now());
             }
             for ((settled, step), (_, result)) in settled.into_iter().zip(&steps).zip(results) {
                 self.settle(settled, step, result);

@@ -1,6 +1,8 @@
 //! What several topics share.
 
+pub mod dice;
 pub mod model;
 pub mod pair;
 pub mod random;
 pub mod trees;
+pub mod wander;
