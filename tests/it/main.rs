@@ -14,6 +14,7 @@ mod architecture;
 mod carrier;
 mod decisions;
 mod house;
+mod hub;
 mod keys;
 mod moves;
 mod protocol;

@@ -2,7 +2,7 @@
 
 use syncfiles::core::guard::MaxDelete;
 use syncfiles::core::policy::ConflictPolicy;
-use syncfiles::session::{SessionError, Way};
+use syncfiles::session::{Options, SessionError, Way};
 
 use crate::support::pair::Pair;
 
@@ -418,4 +418,25 @@ fn an_unknown_export_is_refused() {
     let refused = pair.try_sync_serving(|_| {}, |exports| exports.folders[0].path = "/nowhere/at/all".into());
     let refused = refused.map(|_| ()).unwrap_err();
     assert!(matches!(refused, SessionError::Root(_)), "{refused}");
+}
+
+/// The base that a root had kept as System 2 was used again after it had served: what the other root's base had
+/// agreed on meanwhile did not show in it, and a file that came back was deleted again.
+#[test]
+fn swapped_roles_delete_nothing_by_an_old_base() {
+    let pair = Pair::new();
+    let deleting =
+        |options: &mut Options| (options.delete, options.max_delete) = (true, MaxDelete::Percent(100));
+    pair.one.write("x", "restored", 1000).write("y", "stays", 1000);
+    pair.sync_deleting();
+    let ran = pair.sync_swapped(deleting).unwrap();
+    assert_eq!(ran.outcome.deleted, (0, 0));
+    // Both agree that x goes, and later System 1 restores it from an archive.
+    pair.two.remove("x");
+    pair.sync_swapped(deleting).unwrap();
+    assert!(pair.one.read("x").is_none());
+    pair.one.write("x", "restored", 1000);
+    pair.try_sync(deleting).unwrap();
+    pair.assert_same();
+    assert_eq!(pair.two.read("x").unwrap(), "restored");
 }

@@ -1,6 +1,7 @@
 //! What several topics share.
 
 pub mod dice;
+pub mod hub;
 pub mod model;
 pub mod pair;
 pub mod random;

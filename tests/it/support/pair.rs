@@ -230,6 +230,14 @@ impl Pair {
         sync_roots(exports, &self.two.root, &options)
     }
 
+    /// One sync with the roles swapped: System 2's folder is served, and System 1's connects.
+    pub fn sync_swapped(&self, change: impl FnOnce(&mut Options)) -> Result<Ran, SessionError> {
+        let mut options = Options::new(self.home.path().join("state-one"));
+        change(&mut options);
+        let folder = Export { name: "two".into(), path: self.two.root.clone() };
+        sync_roots(Exports::new(vec![folder], self.home.path().join("state-two")), &self.one.root, &options)
+    }
+
     /// Checks that both sides hold the same.
     pub fn assert_same(&self) {
         assert_eq!(self.one.tree(), self.two.tree());

@@ -37,9 +37,10 @@ impl Hand {
         Hand { dice, written: 0, ties, used: BTreeSet::new(), epoch, orderly: None }
     }
 
-    /// As [`Hand::new`], but later edits are younger.
+    /// As [`Hand::new`], but later edits are younger: seconds apart, and all of the last hours.
     pub fn orderly(dice: Dice) -> Hand {
-        Hand { orderly: Some(0), ..Hand::new(dice, false) }
+        let epoch = SystemTime::now() - Duration::from_secs(3 * 3600);
+        Hand { orderly: Some(0), epoch, ..Hand::new(dice, false) }
     }
 
     fn date(&mut self) -> SystemTime {
@@ -48,7 +49,7 @@ impl Hand {
         }
         if let Some(count) = &mut self.orderly {
             *count += 1;
-            return self.epoch + Duration::from_secs(60 * *count);
+            return self.epoch + Duration::from_secs(3 * *count);
         }
         loop {
             let at = self.dice.throw() % 5_000_000;
@@ -125,7 +126,8 @@ impl Hand {
         (0..depth).map(|_| OsStr::from_bytes(NAMES[self.dice.below(NAMES.len())])).collect()
     }
 
-    fn write(&mut self, full: &Path, ahead: i64) {
+    /// Writes unheard-of content to a file, unless something else is in the way; dated as in [`Hand::edit`].
+    pub fn write(&mut self, full: &Path, ahead: i64) {
         let parents = full.ancestors().skip(1).all(|p| !fs::symlink_metadata(p).is_ok_and(|m| !m.is_dir()));
         if is_folder(full) || !parents {
             return;
