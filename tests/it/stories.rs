@@ -440,3 +440,30 @@ fn swapped_roles_delete_nothing_by_an_old_base() {
     pair.assert_same();
     assert_eq!(pair.two.read("x").unwrap(), "restored");
 }
+
+/// Its old bits stayed, and were then taken for a change made there.
+#[test]
+fn what_was_renamed_and_got_other_bits_arrives_with_these() {
+    let pair = Pair::new();
+    pair.one.write("d/s/a", "in a folder", 1000).write("b", "alone", 1000).write("stays", "s", 1000);
+    pair.sync();
+    pair.one.rename("d", "e").rename("b", "c").chmod("e", 0o700).chmod("e/s/a", 0o600).chmod("c", 0o640);
+    let ran = pair.sync_deleting();
+    assert_eq!((ran.travelled(), ran.outcome.moved), (0, 2));
+    pair.assert_same();
+    pair.assert_settled();
+}
+
+/// Only the side that moved a file knew its hash, and the base got no row: the next deletion came back.
+#[test]
+fn what_arrived_by_a_move_is_agreed_like_what_was_sent() {
+    let pair = Pair::new();
+    pair.one.write("a", "content of a", 1000).write("stays", "s", 1000).write("too", "t", 1000);
+    pair.sync();
+    pair.two.rename("a", "b");
+    assert_eq!(pair.sync_deleting().outcome.moved, 1);
+    pair.one.remove("b");
+    pair.sync_deleting();
+    pair.assert_same();
+    assert!(pair.one.read("b").is_none());
+}

@@ -2,14 +2,18 @@
 //!
 //! `SYNCFILES_ROUNDS=10000 cargo test --release --test it walks` walks far; a failure names the seed that repeats it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use syncfiles::core::base::BaseEntry;
 use syncfiles::core::guard::MaxDelete;
 use syncfiles::core::policy::{ConflictPolicy, May, Policy};
-use syncfiles::core::side::Sides;
+use syncfiles::core::side::{Side, Sides};
+use syncfiles::replica::root::Root;
+use syncfiles::replica::state::State;
+use syncfiles::replica::{base_store, identity};
 use syncfiles::session::{Options, Way};
 
 use crate::support::dice::{self, Dice, rounds, seeds};
@@ -46,8 +50,7 @@ impl Texts {
                 pair::Entry::Folder(mode) => (Kind::Folder, mode),
                 pair::Entry::Link(target) => (Kind::Link(self.of(target.as_os_str().as_bytes())), 0o777),
             };
-            let name = path.as_os_str().as_bytes().iter().map(|&byte| char::from(byte)).collect();
-            tree.insert(name, Entry { kind, mode, age });
+            tree.insert(name(path.as_os_str().as_bytes()), Entry { kind, mode, age });
         }
         tree
     }
@@ -61,6 +64,43 @@ fn modified(path: &Path) -> i64 {
 
 fn without_ages(tree: &Tree) -> BTreeMap<String, (Kind, u32)> {
     seen(tree).into_iter().map(|(path, entry)| (path.to_owned(), entry)).collect()
+}
+
+/// Every path that is not as the model wants it, with what it was made from.
+fn faults(case: &Case, wanted: &Sides<Tree>, now: &Sides<Tree>) -> String {
+    let mut faults = String::new();
+    for side in [Side::One, Side::Two] {
+        let (want, is) = (without_ages(wanted.of(side)), without_ages(now.of(side)));
+        for path in want.keys().chain(is.keys()).filter(|path| want.get(*path) != is.get(*path)) {
+            let (base, one, two) = (case.base.get(path), case.trees.one.get(path), case.trees.two.get(path));
+            let (want, is) = (want.get(path), is.get(path));
+            faults += &format!(
+                "\n{side:?} {path:?}\n  base {base:?}\n  one {one:?}\n  two {two:?}\n  wanted {want:?}\n  is {is:?}"
+            );
+        }
+    }
+    faults
+}
+
+/// What System 2 remembers as agreed.
+fn rows(pair: &Pair) -> Rows {
+    let state = |side: &pair::Side| State::peek(&Root::open(&side.root).unwrap()).unwrap().unwrap();
+    let peer = identity::look(&state(&pair.one)).unwrap().unwrap();
+    let base = base_store::load(&state(&pair.two), peer).unwrap();
+    base.rows().iter().map(|(path, row)| (name(path.as_bytes()), row.clone())).collect()
+}
+
+type Rows = BTreeMap<String, BaseEntry>;
+
+fn differing<'a>(is: &'a Rows, wanted: &'a Rows) -> Vec<(&'a String, Option<&'a BaseEntry>, Option<&'a BaseEntry>)> {
+    let all: BTreeSet<&String> = is.keys().chain(wanted.keys()).collect();
+    let rows = all.into_iter().map(|path| (path, is.get(path), wanted.get(path)));
+    rows.filter(|(_, is, wanted)| is != wanted).collect()
+}
+
+/// Every byte of a path a character.
+fn name(path: &[u8]) -> String {
+    path.iter().map(|&byte| char::from(byte)).collect()
 }
 
 /// What a user may choose, in `options` and as the core has it.
@@ -100,11 +140,13 @@ fn walk(seed: u64, ties: bool) {
         let ran = pair.try_sync(|o| *o = options.clone()).unwrap();
         let wanted = model::outcome(&case);
         let at = format!("seed {seed}, round {round}, {:?}", case.policy);
-        assert_eq!(ran.outcome.problems, [], "{at}\n{case:#?}");
+        assert_eq!(ran.outcome.problems, [], "{at}");
         ledger.close();
         let now = Sides { one: texts.tree(&pair.one), two: texts.tree(&pair.two) };
-        assert_eq!(without_ages(&now.one), without_ages(&wanted.trees.one), "System 1, {at}\n{case:#?}");
-        assert_eq!(without_ages(&now.two), without_ages(&wanted.trees.two), "System 2, {at}\n{case:#?}");
+        let faults = faults(&case, &wanted.trees, &now);
+        assert!(faults.is_empty(), "{at}{faults}");
+        let (remembers, agreed) = (rows(&pair), wanted.base.iter().map(|(p, e)| (p.clone(), e.row())).collect());
+        assert!(remembers == agreed, "{at}\nthe base {:#?}", differing(&remembers, &agreed));
         base = wanted.base;
         if dice.chance(30) {
             let again = pair.try_sync(|o| *o = options).unwrap();

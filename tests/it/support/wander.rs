@@ -108,7 +108,8 @@ impl Hand {
             _ => {
                 // A copy keeps its time, as `cp -p` does.
                 let from = side.root.join(self.somewhere(&there));
-                if is_file(&from) && !is_folder(&full) && make_room(side, &full) {
+                let free = is_file(&full) || fs::symlink_metadata(&full).is_err();
+                if is_file(&from) && free && make_room(side, &full) {
                     let modified = fs::metadata(&from).unwrap().modified().unwrap();
                     fs::copy(&from, &full).unwrap();
                     date(&full, modified);
