@@ -182,7 +182,8 @@ fn pairs(plan: &Plan, side: Side, done: &Arrangement) -> BTreeMap<usize, usize> 
     next
 }
 
-/// Puts pairs into an order in which each can be done. A chain that does not end where nothing stands is no move.
+/// Puts pairs into an order in which each can be done. A chain is no move unless it ends where nothing stands, and
+/// begins with what goes: were its first path only replaced, it would stand empty until its new content comes.
 fn order(plan: &Plan, side: Side, next: &BTreeMap<usize, usize>, done: &mut Arrangement) {
     let ends: BTreeSet<usize> = next.values().copied().collect();
     let rename = |from: usize, to: usize, how| Move {
@@ -206,10 +207,12 @@ fn order(plan: &Plan, side: Side, next: &BTreeMap<usize, usize>, done: &mut Arra
         if cycle {
             done.moves.extend(chain[1..].iter().map(|&to| rename(start, to, How::Exchange)));
             done.placed.extend(&chain);
-        } else if plan.items[chain[chain.len() - 1]].saw.of(side).version().is_none() {
+        } else if plan.items[chain[chain.len() - 1]].saw.of(side).version().is_none()
+            && *plan.items[start].act.of(side) == Act::Remove
+        {
             done.moves.extend(chain.windows(2).rev().map(|pair| rename(pair[0], pair[1], How::Rename)));
             done.placed.extend(&chain[1..]);
-            done.paired.extend(chain.first().filter(|&&at| *plan.items[at].act.of(side) == Act::Remove));
+            done.paired.insert(start);
         }
     }
 }

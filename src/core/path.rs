@@ -153,6 +153,13 @@ impl RelPath {
         folder.is_root()
             || self.0.strip_prefix(&*folder.0).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
     }
+
+    /// Where this path leads once the folder `from`, or what it is itself, stands at `to`. None where it is not within
+    /// `from`, or would become too long or too deep.
+    pub fn rebased(&self, from: &RelPath, to: &RelPath) -> Option<RelPath> {
+        let rest = if self.is_within(from) { &self.0[from.0.len()..] } else { return None };
+        RelPath::parse(&[&to.0, rest].concat()).ok()
+    }
 }
 
 impl Ord for RelPath {

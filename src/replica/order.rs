@@ -98,7 +98,8 @@ impl Phases {
             let path = step.path();
             match step {
                 Step::SetBits { bits, expected, .. } => match expected.kind {
-                    Kind::Folder if is_open(*bits) => plan.opening.push(at),
+                    Kind::Folder if is_open(*bits) && !covers(&arriving, path) => plan.opening.push(at),
+                    Kind::Folder if is_open(*bits) => plan.bits.push(at),
                     Kind::Folder => plan.closing.push(at),
                     _ => plan.bits.push(at),
                 },

@@ -56,17 +56,23 @@ pub fn agreed(state: &State, peer: Id) -> Result<Option<Agreed>, StateError> {
 
 /// On System 1, before System 2 commits: writes `run` beside `held`, the run that System 2 presented and that
 /// was accepted (none at a first meeting).
+///
+/// A base that this root kept itself, as System 2 of the same pair, goes: the other root keeps one now, and what is
+/// agreed from here on does not show in this one.
 pub fn announce(state: &State, peer: Id, held: Option<Id>, run: Id) -> Result<(), StateError> {
-    let row = (peer.0, run.0, held.map(|id| id.0));
-    state
-        .db()
-        .execute(
+    let act = "write the run into";
+    let writing = state.write(act)?;
+    let write = || {
+        writing.execute(
             "INSERT INTO pairs (peer, run, before) VALUES (?1, ?2, ?3)
-             ON CONFLICT (peer) DO UPDATE SET run = ?2, before = ?3",
-            row,
-        )
-        .map(|_| ())
-        .map_err(database("write the run into"))
+             ON CONFLICT (peer) DO UPDATE SET run = ?2, before = ?3, settled = NULL",
+            (peer.0, run.0, held.map(|id| id.0)),
+        )?;
+        let own = "DELETE FROM base WHERE pair = (SELECT number FROM pairs WHERE peer = ?1)";
+        writing.execute(own, [peer.0])
+    };
+    write().map_err(database(act))?;
+    writing.commit().map_err(database(act))
 }
 
 #[cfg(test)]

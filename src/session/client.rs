@@ -270,6 +270,7 @@ impl Run<'_> {
             plan,
             scanned,
             self.met.now,
+            self.met.uncertainty,
             self.options.mirror,
             self.progress.clone(),
         );

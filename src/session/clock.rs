@@ -4,8 +4,23 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::core::age::Timestamp;
 
-/// This system's clock.
-pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_parts(i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos())
+/// What time it is by this system's clock, which a test may set wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Clock {
+    ahead: i64,
+}
+
+impl Clock {
+    /// A clock that is `ahead` nanoseconds ahead of the machine's; negative: behind.
+    pub fn ahead_by(ahead: i64) -> Clock {
+        Clock { ahead }
+    }
+
+    /// What it shows.
+    pub fn now(self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now =
+            Timestamp::from_parts(i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos());
+        Timestamp(now.0.saturating_add(self.ahead))
+    }
 }

@@ -43,10 +43,10 @@ pub(crate) async fn greet(
         rules: rules.into(),
         extensions: Vec::new(),
     };
-    let sent = super::clock::now();
+    let sent = options.clock.now();
     control.send_bytes(codec::encode_hello(&hello)?).await?;
     let (_, answer) = codec::decode_welcome(&control.receive_bytes().await?)?;
-    let received = super::clock::now();
+    let received = options.clock.now();
     let welcome = answer.map_err(|refusal| SessionError::by_peer(&refusal))?;
     let uncertainty = received.0.saturating_sub(sent.0).max(0) / 2;
     let now = Sides { one: welcome.clock, two: Timestamp(sent.0.saturating_add(uncertainty)) };

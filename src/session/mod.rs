@@ -27,6 +27,7 @@ mod verify;
 mod work;
 
 pub use client::{Remote, sync};
+pub use clock::Clock;
 pub use error::SessionError;
 pub use local::{Local, Opening};
 pub use options::{Options, Way};

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::clock::Clock;
 use crate::core::guard::MaxDelete;
 use crate::core::policy::ConflictPolicy;
 use crate::protocol::message::{Keep, Wish};
@@ -51,6 +52,8 @@ pub struct Options {
     pub state_home: PathBuf,
     /// How long to wait for another run of the same root, and for an answer.
     pub timeout: Duration,
+    /// This system's clock.
+    pub clock: Clock,
 }
 
 impl Options {
@@ -71,6 +74,7 @@ impl Options {
             rules: Rules::default(),
             state_home,
             timeout: Duration::from_secs(60),
+            clock: Clock::default(),
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::blocking;
+use super::clock::Clock;
 use super::error::SessionError;
 use super::local::unusable;
 use super::work::Work;
@@ -24,7 +25,7 @@ use crate::replica::index;
 use crate::replica::perform::Replica;
 use crate::replica::prune::{Cap, Limits, prune};
 use crate::replica::record::Cause;
-use crate::replica::root::Stat;
+use crate::replica::root::{Kind, Stat};
 use crate::replica::stage::{Stage, Staged};
 use crate::replica::step::{Done, Step};
 
@@ -72,6 +73,8 @@ struct Performance<'a> {
     work: &'a Work,
     /// What is renamed, from and to, whole folders first.
     renames: Vec<(&'a RelPath, &'a RelPath)>,
+    /// Where what is renamed stood, by where it comes to stand.
+    sources: HashMap<&'a RelPath, &'a RelPath>,
     steps: Vec<(Settled, Step)>,
     copied: u64,
     results: Results,
@@ -81,7 +84,8 @@ impl<'a> Performance<'a> {
     fn new(work: &'a Work) -> Performance<'a> {
         let arrangement = work.arrangement();
         let renames = [renames(&arrangement.folder_moves), renames(&arrangement.moves)].concat();
-        Performance { work, renames, steps: Vec::new(), copied: 0, results: Results::default() }
+        let sources = renames.iter().map(|(from, to)| (*to, *from)).collect();
+        Performance { work, renames, sources, steps: Vec::new(), copied: 0, results: Results::default() }
     }
 
     fn carry_out(mut self, run: Id, keep: Option<Keep>) -> Result<Results, SessionError> {
@@ -92,13 +96,13 @@ impl<'a> Performance<'a> {
         if !self.steps.is_empty() {
             let state = self.work.local.state();
             let state = state.as_ref().ok_or_else(|| SessionError::Root("the root has no state".into()))?;
-            let mut journal = Journal::open(state, run, super::clock::now()).map_err(unusable)?;
+            let mut journal = Journal::open(state, run, Clock::default().now()).map_err(unusable)?;
             let replica = Replica {
                 root: &self.work.local.root,
                 stage,
                 journal: &mut journal,
                 keep: keep.map(limits),
-                now: super::clock::now(),
+                now: Clock::default().now(),
             };
             let (settled, steps): (Vec<Settled>, Vec<Step>) =
                 std::mem::take(&mut self.steps).into_iter().unzip();
@@ -106,7 +110,7 @@ impl<'a> Performance<'a> {
             journal.close().map_err(unusable)?;
             // What is too old goes; a failure to tidy fails nothing else.
             if let Some(keep) = keep {
-                let _ = prune(state, limits(keep), 0, Some(run), super::clock::now());
+                let _ = prune(state, limits(keep), 0, Some(run), Clock::default().now());
             }
             for ((settled, step), (_, result)) in settled.into_iter().zip(&steps).zip(results) {
                 self.settle(settled, step, result);
@@ -165,7 +169,7 @@ impl<'a> Performance<'a> {
             Act::SetBits(bits) => Some(Step::SetBits { expected: entry()?, bits: *bits, path }),
             Act::Remove if arrangement.paired.contains(&at) => None,
             Act::Remove => Some(Step::Remove { expected: entry()?, cause: self.work.cause(item), path }),
-            Act::Put { .. } if arrangement.placed.contains(&at) => None,
+            Act::Put { version, .. } if arrangement.placed.contains(&at) => self.moved(at, path, version),
             Act::Put { version, .. } => match &version.content {
                 Content::Folder => Some(Step::MakeFolder { expected: expected()?, bits: version.bits, path }),
                 Content::Link { target } => {
@@ -179,6 +183,19 @@ impl<'a> Performance<'a> {
                 }
             },
         })
+    }
+
+    /// What comes into place with a move keeps the bits it had, and gets those that were decided afterwards. Its
+    /// hash may be known on this side only, and the base wants it.
+    fn moved(&mut self, at: usize, path: RelPath, version: &Version) -> Option<Step> {
+        let above = std::iter::successors(Some(path.clone()), RelPath::parent);
+        let from = above.filter_map(|to| path.rebased(&to, self.sources.get(&to)?)).next()?;
+        let expected = self.entry(&from)?;
+        if expected.kind == Kind::File {
+            self.results.learned.extend(expected.sha256.map(|sha256| (at, sha256)));
+        }
+        let differs = expected.kind != Kind::Link && expected.bits != version.bits;
+        differs.then_some(Step::SetBits { path, bits: version.bits, expected })
     }
 
     /// Stages content that this side has under another name.

@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 
 use super::blocking;
 use super::budget::Budget;
+use super::clock::Clock;
 use super::control::Control;
 use super::error::SessionError;
 use super::hashes::ask_hashes;
@@ -50,9 +51,16 @@ pub struct Exports {
     pub no_delete: bool,
     /// Where what must live outside the roots is kept.
     pub state_home: PathBuf,
+    /// This system's clock.
+    pub clock: Clock,
 }
 
 impl Exports {
+    /// Offers `folders`, to do anything with them.
+    pub fn new(folders: Vec<Export>, state_home: PathBuf) -> Exports {
+        Exports { folders, read_only: false, no_delete: false, state_home, clock: Clock::default() }
+    }
+
     fn find(&self, name: &str) -> Result<&Export, SessionError> {
         let known = || self.folders.iter().map(|export| export.name.as_str()).collect::<Vec<_>>().join(", ");
         self.folders.iter().find(|export| export.name == name).ok_or_else(|| {
@@ -126,7 +134,7 @@ struct Compared {
 impl Session<'_> {
     async fn run(&self) -> Result<Served, SessionError> {
         let (_, hello) = codec::decode_hello(&self.control.receive_bytes().await?)?;
-        let clock = super::clock::now();
+        let clock = self.exports.clock.now();
         let opened = match self.open(&hello).await {
             Ok(opened) => opened,
             Err(error) => {
@@ -258,8 +266,16 @@ impl Half<'_> {
         }
         let now = Sides { one: self.clock, two: self.begin.clock };
         let local = self.opened.local.clone();
-        let mut work =
-            Work::new(Side::One, local, plan, scanned, now, wish.mirror, self.session.progress.clone());
+        let mut work = Work::new(
+            Side::One,
+            local,
+            plan,
+            scanned,
+            now,
+            self.begin.uncertainty,
+            wish.mirror,
+            self.session.progress.clone(),
+        );
         let wanted = wanted(&work.plan, Side::One, &work.scanned, self.begin.base.is_none());
         let hashes = ask_hashes(control, &wanted.peer).await?;
         work.learn(wanted, hashes).await?;

@@ -33,6 +33,8 @@ pub(crate) struct Work {
     pub(crate) scanned: Scanned,
     /// This side's clock at the hello.
     now: Timestamp,
+    /// How far the ages that the other side told may be off.
+    uncertainty: i64,
     arrangement: Arrangement,
     stage: Option<Stage>,
     progress: Arc<dyn Progress>,
@@ -63,6 +65,7 @@ impl Work {
         plan: Plan,
         scanned: Scanned,
         now: Sides<Timestamp>,
+        uncertainty: i64,
         mirror: bool,
         progress: Arc<dyn Progress>,
     ) -> Work {
@@ -74,6 +77,7 @@ impl Work {
             local,
             scanned,
             now: *now.of(side),
+            uncertainty,
             arrangement: Arrangement::default(),
             stage: None,
             progress,
@@ -294,9 +298,12 @@ impl Work {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The moment, on this side's clock, of the edit that made a version.
+    /// The moment, on this side's clock, of the edit that made a version. Where nothing says that the clocks
+    /// differ, it is the time that the file carries; so a file keeps its age to the nanosecond however often it travels.
     pub(crate) fn edited(&self, version: &Version) -> Timestamp {
-        edited_at(version.age, self.now)
+        let edited = edited_at(version.age, self.now);
+        let apart = edited.0.saturating_sub(version.modified.0).saturating_abs();
+        if apart <= self.uncertainty { version.modified } else { edited }
     }
 }
 

@@ -91,6 +91,17 @@ fn a_move_onto_something_else_is_a_local_copy() {
     assert_eq!(done.copies.len(), 1);
 }
 
+/// Renamed away first, it left its path empty, and its new content did not find what the plan saw there.
+#[test]
+fn content_that_is_only_replaced_is_copied_and_not_moved_away() {
+    let old = tree! {"a" => file("x")};
+    for now_a in [folder(), file("y")] {
+        let (_, done) = follow(&old, &tree! {"a" => now_a, "b" => file("x")}, &DELETE);
+        assert!(done.moves.is_empty() && done.paired.is_empty());
+        assert_eq!(done.copies.len(), 1);
+    }
+}
+
 #[test]
 fn empty_files_are_never_moved() {
     let (_, done) = follow(&tree! {"old" => file("")}, &tree! {"new" => file("")}, &DELETE);

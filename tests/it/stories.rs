@@ -2,7 +2,7 @@
 
 use syncfiles::core::guard::MaxDelete;
 use syncfiles::core::policy::ConflictPolicy;
-use syncfiles::session::{SessionError, Way};
+use syncfiles::session::{Options, SessionError, Way};
 
 use crate::support::pair::Pair;
 
@@ -418,4 +418,52 @@ fn an_unknown_export_is_refused() {
     let refused = pair.try_sync_serving(|_| {}, |exports| exports.folders[0].path = "/nowhere/at/all".into());
     let refused = refused.map(|_| ()).unwrap_err();
     assert!(matches!(refused, SessionError::Root(_)), "{refused}");
+}
+
+/// The base that a root had kept as System 2 was used again after it had served: what the other root's base had
+/// agreed on meanwhile did not show in it, and a file that came back was deleted again.
+#[test]
+fn swapped_roles_delete_nothing_by_an_old_base() {
+    let pair = Pair::new();
+    let deleting =
+        |options: &mut Options| (options.delete, options.max_delete) = (true, MaxDelete::Percent(100));
+    pair.one.write("x", "restored", 1000).write("y", "stays", 1000);
+    pair.sync_deleting();
+    let ran = pair.sync_swapped(deleting).unwrap();
+    assert_eq!(ran.outcome.deleted, (0, 0));
+    // Both agree that x goes, and later System 1 restores it from an archive.
+    pair.two.remove("x");
+    pair.sync_swapped(deleting).unwrap();
+    assert!(pair.one.read("x").is_none());
+    pair.one.write("x", "restored", 1000);
+    pair.try_sync(deleting).unwrap();
+    pair.assert_same();
+    assert_eq!(pair.two.read("x").unwrap(), "restored");
+}
+
+/// Its old bits stayed, and were then taken for a change made there.
+#[test]
+fn what_was_renamed_and_got_other_bits_arrives_with_these() {
+    let pair = Pair::new();
+    pair.one.write("d/s/a", "in a folder", 1000).write("b", "alone", 1000).write("stays", "s", 1000);
+    pair.sync();
+    pair.one.rename("d", "e").rename("b", "c").chmod("e", 0o700).chmod("e/s/a", 0o600).chmod("c", 0o640);
+    let ran = pair.sync_deleting();
+    assert_eq!((ran.travelled(), ran.outcome.moved), (0, 2));
+    pair.assert_same();
+    pair.assert_settled();
+}
+
+/// Only the side that moved a file knew its hash, and the base got no row: the next deletion came back.
+#[test]
+fn what_arrived_by_a_move_is_agreed_like_what_was_sent() {
+    let pair = Pair::new();
+    pair.one.write("a", "content of a", 1000).write("stays", "s", 1000).write("too", "t", 1000);
+    pair.sync();
+    pair.two.rename("a", "b");
+    assert_eq!(pair.sync_deleting().outcome.moved, 1);
+    pair.one.remove("b");
+    pair.sync_deleting();
+    pair.assert_same();
+    assert!(pair.one.read("b").is_none());
 }

@@ -127,12 +127,8 @@ async fn start(place: &Path, folder: &Path) -> Result<Running, Stop> {
         |error| Stop::new(ExitCode::Connection, format_args!("cannot listen on loopback: {error}"));
     let server = Server::bind(config, ("127.0.0.1", 0)).await.map_err(listening)?;
     let port = server.local_addr().map_err(listening)?.port();
-    let exports = Arc::new(Exports {
-        folders: vec![Export { name: "folder1".into(), path: folder.to_owned() }],
-        read_only: false,
-        no_delete: false,
-        state_home: place.join("state1"),
-    });
+    let folders = vec![Export { name: "folder1".into(), path: folder.to_owned() }];
+    let exports = Arc::new(Exports::new(folders, place.join("state1")));
     let handler = move |connection: Connection, _| {
         let exports = exports.clone();
         async move {

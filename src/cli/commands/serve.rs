@@ -75,12 +75,8 @@ fn exports(args: &ServeArgs) -> Result<Exports, Stop> {
         })?;
         folders.push(Export { name, path: absolute(&export.dir)? });
     }
-    Ok(Exports {
-        folders,
-        read_only: args.read_only,
-        no_delete: args.no_delete,
-        state_home: places::state_home()?,
-    })
+    let exports = Exports::new(folders, places::state_home()?);
+    Ok(Exports { read_only: args.read_only, no_delete: args.no_delete, ..exports })
 }
 
 fn keys_file(args: &ServeArgs) -> Result<PathBuf, Stop> {
@@ -247,6 +243,6 @@ fn granted(exports: &Exports, peer: &Peer) -> Exports {
         folders,
         read_only: exports.read_only || limits.read_only,
         no_delete: exports.no_delete || limits.no_delete,
-        state_home: exports.state_home.clone(),
+        ..exports.clone()
     }
 }

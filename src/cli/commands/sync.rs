@@ -85,12 +85,7 @@ pub(crate) fn sync_shown(
                     place: format!("local:{}", folder.path.display()),
                     name,
                 };
-                let exports = Exports {
-                    folders: vec![folder],
-                    read_only: false,
-                    no_delete: false,
-                    state_home: options.state_home.clone(),
-                };
+                let exports = Exports::new(vec![folder], options.state_home.clone());
                 sync_together(exports, local, &remote, options, progress).await
             }
         }

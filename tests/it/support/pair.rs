@@ -176,7 +176,15 @@ pub struct Pair {
 impl Pair {
     /// Two empty folders that have never met.
     pub fn new() -> Pair {
-        let home = tempfile::tempdir().unwrap();
+        Pair::within(tempfile::tempdir().unwrap())
+    }
+
+    /// As [`Pair::new`], in memory where the system has room there: for tests with very many syncs.
+    pub fn fast() -> Pair {
+        Pair::within(fast_folder())
+    }
+
+    fn within(home: TempDir) -> Pair {
         let side = |name: &str| Side { root: home.path().join(name) };
         let (one, two) = (side("one"), side("two"));
         fs::create_dir(&one.root).unwrap();
@@ -216,14 +224,18 @@ impl Pair {
     ) -> Result<Ran, SessionError> {
         let mut options = self.options();
         change(&mut options);
-        let mut exports = Exports {
-            folders: vec![Export { name: "one".into(), path: self.one.root.clone() }],
-            read_only: false,
-            no_delete: false,
-            state_home: self.home.path().join("state-one"),
-        };
+        let folder = Export { name: "one".into(), path: self.one.root.clone() };
+        let mut exports = Exports::new(vec![folder], self.home.path().join("state-one"));
         serve(&mut exports);
         sync_roots(exports, &self.two.root, &options)
+    }
+
+    /// One sync with the roles swapped: System 2's folder is served, and System 1's connects.
+    pub fn sync_swapped(&self, change: impl FnOnce(&mut Options)) -> Result<Ran, SessionError> {
+        let mut options = Options::new(self.home.path().join("state-one"));
+        change(&mut options);
+        let folder = Export { name: "two".into(), path: self.two.root.clone() };
+        sync_roots(Exports::new(vec![folder], self.home.path().join("state-two")), &self.one.root, &options)
     }
 
     /// Checks that both sides hold the same.
@@ -239,6 +251,11 @@ impl Pair {
         self.assert_same();
         assert_eq!(before, self.one.tree());
     }
+}
+
+/// A folder for a test that writes much: in memory, if there is such a place.
+pub fn fast_folder() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// One sync of the one folder in `exports` with `target`, over a stream in memory.
