@@ -112,6 +112,10 @@ struct Opened {
     local: Arc<Local>,
     may: May,
     rules: Rules,
+    /// The client's.
+    theirs: Rules,
+    /// The last runs with this client's root that this side remembers.
+    runs: Vec<[u8; 16]>,
 }
 
 /// What the questions before the plan ended with.
@@ -142,14 +146,12 @@ impl Session<'_> {
                 return Err(error);
             }
         };
-        let theirs = Rules::try_from(hello.rules.clone())
-            .map_err(|error| SessionError::Protocol(error.to_string()))?;
-        let rules = vec![theirs, opened.rules.clone()];
+        let rules = vec![opened.theirs.clone(), opened.rules.clone()];
         let scan = opened.local.scan(rules, hello.wish.checksum, self.progress.clone());
         let welcome = Welcome {
             clock,
             root: opened.local.id().map(|id| id.0),
-            runs: opened.local.runs(hello.root.map(Id))?,
+            runs: opened.runs.clone(),
             rules: opened.rules.clone().into(),
             may: opened.may,
             extensions: Vec::new(),
@@ -177,8 +179,10 @@ impl Session<'_> {
         }
     }
 
-    /// Finds the export and opens its root.
+    /// Finds the export and opens its root. Whatever fails here is the answer to the hello.
     async fn open(&self, hello: &Hello) -> Result<Opened, SessionError> {
+        let theirs = Rules::try_from(hello.rules.clone())
+            .map_err(|error| SessionError::Protocol(error.to_string()))?;
         let export = self.exports.find(&hello.export)?.clone();
         let opening = Opening {
             look: hello.wish.dry,
@@ -191,7 +195,8 @@ impl Session<'_> {
         let sub = hello.sub.clone();
         let local = blocking(move || Local::open(&export.path, &sub, opening)).await?;
         let (rules, _) = local.rules(&Rules::default())?;
-        Ok(Opened { local: Arc::new(local), may: self.exports.may(), rules })
+        let runs = local.runs(hello.root.map(Id))?;
+        Ok(Opened { local: Arc::new(local), may: self.exports.may(), rules, theirs, runs })
     }
 
     async fn send_top(&self, scanned: &Scanned) -> Result<(), SessionError> {

@@ -13,6 +13,7 @@
 mod architecture;
 mod carrier;
 mod decisions;
+mod hostile;
 mod house;
 mod hub;
 mod keys;

@@ -1,0 +1,359 @@
+//! Peers that know the protocol and break it: a server that logged the client in, a client with a valid key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use syncfiles::core::age::Timestamp;
+use syncfiles::core::digest::Digest;
+use syncfiles::core::path::{Name, RelPath};
+use syncfiles::core::policy::{ConflictPolicy, May};
+use syncfiles::core::version::{Bits, Standing};
+use syncfiles::protocol::codec::{
+    decode, decode_hello, decode_welcome, encode, encode_hello, encode_welcome,
+};
+use syncfiles::protocol::message::{
+    Begin, Failure, FolderPart, Hello, Listed, Message, Need, Refusal, Welcome, Wish,
+};
+use syncfiles::protocol::rows::Row;
+use syncfiles::session::progress::{Outcome, Silent};
+use syncfiles::session::{Export, Exports, Local, Opening, Remote, SessionError, serve, sync};
+use syncfiles::ssh::{
+    ClientConfig, Connection, Flow, Grant, Host, Login, ServerConfig, Stream, connect, host_key,
+};
+use syncfiles::transport::memory;
+
+use crate::support::pair::Pair;
+
+/// One end of a connection, in the hands of somebody who sends what they like.
+#[derive(Clone)]
+struct Evil(Connection);
+
+impl Evil {
+    async fn say(&self, message: &Message) {
+        // The other end may have hung up already, as it should.
+        let _ = self.0.send(Bytes::from(encode(message).unwrap())).await;
+    }
+
+    async fn hear(&self) -> Option<Message> {
+        Some(decode(&self.0.receive().await.ok()??).unwrap())
+    }
+
+    /// What the other end says when it has had enough; nothing else counts.
+    async fn refusal(&self) -> Refusal {
+        loop {
+            match self.hear().await.expect("it was refused before the end") {
+                Message::Refuse(refusal) => return refusal,
+                _ => continue,
+            }
+        }
+    }
+
+    /// Answers the client's greeting, and says that there is something to compare.
+    async fn welcome(&self) {
+        decode_hello(&self.0.receive().await.unwrap().unwrap()).unwrap();
+        let (clock, may) = (Timestamp(0), May { write: true, delete: true });
+        let welcome =
+            Welcome { clock, root: Some([1; 16]), runs: vec![], rules: vec![], may, extensions: vec![] };
+        let _ = self.0.send(Bytes::from(encode_welcome(&Ok(welcome)).unwrap())).await;
+        assert!(matches!(self.hear().await, Some(Message::Begin(_))));
+        self.say(&Message::Top { digest: None, entries: 0, bytes: 0, problems: vec![] }).await;
+        assert!(matches!(self.hear().await, Some(Message::List(_))));
+    }
+
+    /// Shows an empty folder, and agrees to whatever the client plans.
+    async fn agree(&self) {
+        self.say(&listing(vec![])).await;
+        while !matches!(self.hear().await, Some(Message::Compared { .. })) {}
+        self.say(&Message::Agreed { guard: None }).await;
+    }
+}
+
+fn listing(members: Vec<(Name, Listed)>) -> Message {
+    Message::Listing(vec![FolderPart { folder: RelPath::root(), members, more: false }])
+}
+
+fn folder(name: &str) -> (Name, Listed) {
+    let (bits, modified) = (Bits::of_mode(0o755), Timestamp(0));
+    (Name::parse(name.as_bytes()).unwrap(), Listed::Folder { bits, modified, digest: None })
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// A connection to a host in this process whose every client is handled by `handler`.
+async fn connection<H, F>(handler: H) -> Connection
+where
+    H: Fn(Connection) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let nobody = Arc::new(|_: &str, _: &_, _| None::<Grant>);
+    let host = Host::new(ServerConfig::new(vec![host_key::ephemeral()], nobody));
+    let dial = move || {
+        let (near, far) = memory::pair();
+        let (host, handler) = (host.clone(), handler.clone());
+        tokio::spawn(async move {
+            host.serve_stream(far, &move |connection: Connection, _| handler(connection)).await;
+        });
+        std::future::ready(Ok(Box::new(near) as Box<dyn Stream>))
+    };
+    let config = ClientConfig {
+        user: "local".into(),
+        login: Login::None,
+        host_check: Arc::new(|_: &_| Ok(())),
+        flow: Flow::default(),
+        chacha_first: false,
+        deadline: Duration::from_secs(60),
+    };
+    connect(config, dial).await.unwrap()
+}
+
+/// System 2 of `pair`, which holds one file, syncs with a server that plays this part.
+fn sync_with<H, F>(pair: &Pair, part: H) -> Result<Outcome, SessionError>
+where
+    H: Fn(Evil) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    pair.two.write("mine", "1", 10);
+    let options = pair.options();
+    let opening = Opening {
+        look: false,
+        create: false,
+        new_root: true,
+        place: "client".into(),
+        state_home: options.state_home.clone(),
+        exclusive: None,
+    };
+    let local = Arc::new(Local::open(&pair.two.root, &RelPath::root(), opening).unwrap());
+    let (export, sub) = ("one".into(), RelPath::root());
+    let remote = Remote { export, sub, name: "evil".into(), place: "evil".into() };
+    runtime().block_on(async {
+        let connecting = async {
+            Ok(connection(move |connection| {
+                let (evil, part) = (Evil(connection), part.clone());
+                async move {
+                    part(evil.clone()).await;
+                    // Until the client has had its say.
+                    while evil.hear().await.is_some() {}
+                }
+            })
+            .await)
+        };
+        let run = sync(connecting, local, &remote, &options, Arc::new(Silent));
+        tokio::time::timeout(Duration::from_secs(120), run).await.expect("it hangs")
+    })
+}
+
+#[track_caller]
+fn assert_broken(pair: &Pair, ended: Result<Outcome, SessionError>, why: &str) {
+    let error = ended.map(|_| ()).unwrap_err();
+    assert_eq!(error.exit_code(), 12, "{error}");
+    assert!(error.to_string().contains(why), "{error}");
+    assert_eq!(pair.two.read("mine").unwrap(), "1");
+    assert_eq!(pair.two.tree().len(), 1);
+}
+
+#[test]
+fn a_server_that_needs_an_item_beyond_the_plan_cannot_make_the_client_panic() {
+    for item in [1, 77, u32::MAX] {
+        let pair = Pair::new();
+        let ended = sync_with(&pair, move |evil| async move {
+            evil.welcome().await;
+            evil.agree().await;
+            evil.say(&Message::Needs(vec![Need { item, have: 0 }])).await;
+            evil.say(&Message::NeedsEnd).await;
+        });
+        assert_broken(&pair, ended, "that the plan does not send");
+    }
+}
+
+#[test]
+fn a_server_that_needs_more_than_was_planned_is_no_server() {
+    let pair = Pair::new();
+    let ended = sync_with(&pair, |evil| async move {
+        evil.welcome().await;
+        evil.agree().await;
+        evil.say(&Message::Needs(vec![Need { item: 0, have: 0 }; 2])).await;
+    });
+    assert_broken(&pair, ended, "no place");
+}
+
+#[test]
+fn a_server_that_reports_on_items_that_are_not_planned_is_no_server() {
+    for report in [
+        Message::Failed(vec![(1, Failure::Held)]),
+        Message::Failed(vec![(u32::MAX, Failure::Failed("x".into()))]),
+        Message::Learned(vec![(9, Digest::of(b""))]),
+        Message::NeedsEnd,
+    ] {
+        let pair = Pair::new();
+        let ended = sync_with(&pair, move |evil| {
+            let report = report.clone();
+            async move {
+                evil.welcome().await;
+                evil.agree().await;
+                evil.say(&Message::NeedsEnd).await;
+                assert!(matches!(evil.hear().await, Some(Message::Commit)));
+                evil.say(&report).await;
+            }
+        });
+        assert_broken(&pair, ended, "no place");
+    }
+}
+
+#[test]
+fn a_server_that_lists_out_of_order_or_unasked_is_no_server() {
+    let other = FolderPart { folder: RelPath::parse(b"other").unwrap(), members: vec![], more: false };
+    for (message, why) in [
+        (listing(vec![folder("b"), folder("a")]), "out of order"),
+        (listing(vec![folder("a"), folder("a")]), "out of order"),
+        (Message::Listing(vec![other]), "not asked for"),
+        (Message::Hashes(vec![]), "something else"),
+    ] {
+        let pair = Pair::new();
+        let ended = sync_with(&pair, move |evil| {
+            let message = message.clone();
+            async move {
+                evil.welcome().await;
+                evil.say(&message).await;
+            }
+        });
+        assert_broken(&pair, ended, why);
+    }
+}
+
+#[test]
+fn a_server_that_asks_for_too_many_hashes_at_once_is_no_server() {
+    let pair = Pair::new();
+    let ended = sync_with(&pair, |evil| async move {
+        evil.welcome().await;
+        evil.say(&listing(vec![])).await;
+        while !matches!(evil.hear().await, Some(Message::Compared { .. })) {}
+        evil.say(&Message::AskHashes(vec![RelPath::parse(b"mine").unwrap(); 4097])).await;
+    });
+    assert_broken(&pair, ended, "no place");
+}
+
+#[test]
+fn a_server_that_vanishes_at_any_step_leaves_the_client_as_it_was() {
+    for step in 0..4 {
+        let pair = Pair::new();
+        let ended = sync_with(&pair, move |evil| async move {
+            if step > 0 {
+                evil.welcome().await;
+            }
+            if step > 1 {
+                evil.agree().await;
+            }
+            if step > 2 {
+                evil.say(&Message::NeedsEnd).await;
+                evil.hear().await;
+            }
+            evil.0.close();
+        });
+        assert_eq!(ended.map(|_| ()).unwrap_err().exit_code(), 10, "{step}");
+        assert_eq!(pair.two.tree().len(), 1);
+    }
+}
+
+fn hello() -> Hello {
+    let wish = Wish {
+        dry: false,
+        checksum: false,
+        whole: false,
+        delete: true,
+        conflict: ConflictPolicy::Newer,
+        write_one: true,
+        write_two: true,
+        mirror: false,
+        new_root: false,
+        max_delete: "100%".into(),
+        keep: None,
+    };
+    let root = Some([7; 16]);
+    Hello { export: "one".into(), sub: RelPath::root(), root, wish, rules: vec![], extensions: vec![] }
+}
+
+/// A client plays its part against the real server of `pair`, which holds one file; what it is told.
+fn refused<F: Future<Output = ()>>(pair: &Pair, hello: Hello, part: impl FnOnce(Evil) -> F) -> Refusal {
+    pair.one.write("theirs", "1", 10);
+    let exports = Arc::new(Exports {
+        folders: vec![Export { name: "one".into(), path: pair.one.root.clone() }],
+        read_only: false,
+        no_delete: false,
+        state_home: pair.options().state_home.join("server"),
+    });
+    let handler = move |connection| {
+        let exports = exports.clone();
+        async move {
+            let _ = serve(connection, &exports, Arc::new(Silent)).await;
+        }
+    };
+    let refusal = runtime().block_on(async {
+        let evil = Evil(connection(handler).await);
+        evil.0.send(Bytes::from(encode_hello(&hello).unwrap())).await.unwrap();
+        let (_, answer) = decode_welcome(&evil.0.receive().await.unwrap().unwrap()).unwrap();
+        match answer {
+            Err(refusal) => refusal,
+            Ok(_) => {
+                part(evil.clone()).await;
+                let refusal = evil.refusal();
+                tokio::time::timeout(Duration::from_secs(120), refusal).await.expect("it hangs")
+            }
+        }
+    });
+    assert_eq!(pair.one.read("theirs").unwrap(), "1");
+    assert_eq!(pair.one.tree().len(), 1);
+    refusal
+}
+
+fn begin() -> Message {
+    Message::Begin(Begin { uncertainty: 0, clock: Timestamp(0), base: None })
+}
+
+#[test]
+fn a_client_that_asks_too_much_or_out_of_turn_is_refused_and_nothing_changes() {
+    let theirs = RelPath::parse(b"theirs").unwrap();
+    let row = |depth, name: &str| Row {
+        depth,
+        name: Name::parse(name.as_bytes()).unwrap(),
+        two: Standing::Absent,
+        base: None,
+    };
+    let compared =
+        Message::Compared { run: [1; 16], plan: Digest::of(b"x"), entries: 0, base: 0, guard: None };
+    for (messages, why) in [
+        (vec![Message::Commit], "beginning"),
+        (vec![begin(), begin()], "no place"),
+        (vec![begin(), Message::List(vec![(RelPath::root(), true); 4097])], "asks too much"),
+        (vec![begin(), Message::AskHashes(vec![theirs.clone(); 4097])], "asks too much"),
+        (vec![begin(), Message::List(vec![(theirs, false)])], "no folder"),
+        (vec![begin(), Message::Rows(vec![row(2, "a")]), compared.clone()], "no tree"),
+        (vec![begin(), Message::Rows(vec![row(1, "b"), row(1, "a")]), compared.clone()], "no tree"),
+        (vec![begin(), compared], "another plan"),
+    ] {
+        let pair = Pair::new();
+        let refusal = refused(&pair, hello(), |evil| async move {
+            for message in &messages {
+                evil.say(message).await;
+            }
+        });
+        assert_eq!(refusal.code, 12, "{refusal:?}");
+        assert!(refusal.text.contains(why), "{refusal:?}");
+    }
+}
+
+#[test]
+fn a_client_that_names_no_export_or_bad_rules_is_refused_before_anything_is_scanned() {
+    for (hello, code) in [
+        (Hello { export: "../one".into(), ..hello() }, 5),
+        (Hello { export: String::new(), ..hello() }, 5),
+        (Hello { sub: RelPath::parse(b"not/there").unwrap(), ..hello() }, 11),
+        (Hello { sub: RelPath::parse(b"theirs").unwrap(), ..hello() }, 11),
+        (Hello { rules: vec!["x".into(); 1001], ..hello() }, 12),
+    ] {
+        let refusal = refused(&Pair::new(), hello, |_| async {});
+        assert_eq!(refusal.code, code, "{refusal:?}");
+    }
+}
