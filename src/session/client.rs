@@ -46,11 +46,11 @@ pub struct Remote {
     pub place: String,
 }
 
-/// Runs one sync of `local` with `remote`; the connection is made while this side is scanned.
+/// Runs `local` once against `remote`; the connection is made while this side is scanned.
 ///
 /// An error ends the run before anything, or before anything more, is changed. What could not be done for single
 /// paths is in the outcome.
-pub async fn sync(
+pub(crate) async fn sync_once(
     connect: impl Future<Output = Result<Connection, SessionError>>,
     local: Arc<Local>,
     remote: &Remote,
@@ -174,7 +174,11 @@ impl Run<'_> {
     }
 
     fn problem(&self, problem: Problem, outcome: &mut Outcome) {
-        self.progress.event(&Event::Problem(problem.clone()));
+        match problem.kind {
+            ProblemKind::Failed => self.progress.event(&Event::Problem(problem.clone())),
+            // Told only if no other run settles it.
+            ProblemKind::Changed => outcome.raced.push(problem.path.clone()),
+        }
         outcome.problems.push(problem);
     }
 

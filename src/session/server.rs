@@ -257,8 +257,16 @@ impl Half<'_> {
         }
         let now = Sides { one: self.clock, two: self.begin.clock };
         let local = self.opened.local.clone();
-        let mut work =
-            Work::new(Side::One, local, plan, scanned, now, self.begin.uncertainty, wish.mirror, self.session.progress.clone());
+        let mut work = Work::new(
+            Side::One,
+            local,
+            plan,
+            scanned,
+            now,
+            self.begin.uncertainty,
+            wish.mirror,
+            self.session.progress.clone(),
+        );
         let wanted = wanted(&work.plan, Side::One, &work.scanned, self.begin.base.is_none());
         let hashes = ask_hashes(control, &wanted.peer).await?;
         work.learn(wanted, hashes).await?;

@@ -19,6 +19,7 @@ mod keys;
 mod moves;
 mod protocol;
 mod questions;
+mod races;
 mod reconcile;
 mod stories;
 mod support;

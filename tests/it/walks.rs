@@ -92,7 +92,10 @@ fn rows(pair: &Pair) -> Rows {
 
 type Rows = BTreeMap<String, BaseEntry>;
 
-fn differing<'a>(is: &'a Rows, wanted: &'a Rows) -> Vec<(&'a String, Option<&'a BaseEntry>, Option<&'a BaseEntry>)> {
+fn differing<'a>(
+    is: &'a Rows,
+    wanted: &'a Rows,
+) -> Vec<(&'a String, Option<&'a BaseEntry>, Option<&'a BaseEntry>)> {
     let all: BTreeSet<&String> = is.keys().chain(wanted.keys()).collect();
     let rows = all.into_iter().map(|path| (path, is.get(path), wanted.get(path)));
     rows.filter(|(_, is, wanted)| is != wanted).collect()
@@ -145,7 +148,8 @@ fn walk(seed: u64, ties: bool) {
         let now = Sides { one: texts.tree(&pair.one), two: texts.tree(&pair.two) };
         let faults = faults(&case, &wanted.trees, &now);
         assert!(faults.is_empty(), "{at}{faults}");
-        let (remembers, agreed) = (rows(&pair), wanted.base.iter().map(|(p, e)| (p.clone(), e.row())).collect());
+        let (remembers, agreed) =
+            (rows(&pair), wanted.base.iter().map(|(p, e)| (p.clone(), e.row())).collect());
         assert!(remembers == agreed, "{at}\nthe base {:#?}", differing(&remembers, &agreed));
         base = wanted.base;
         if dice.chance(30) {

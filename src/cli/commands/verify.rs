@@ -58,8 +58,11 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, Stop> {
                 };
                 let folders = vec![Export { name: "source".into(), path }];
                 let state_home = options.state_home.clone();
-                let together =
-                    Together::new(Exports { read_only: true, no_delete: true, ..Exports::new(folders, state_home) });
+                let together = Together::new(Exports {
+                    read_only: true,
+                    no_delete: true,
+                    ..Exports::new(folders, state_home)
+                });
                 let verified = verify(together.connect(), local, &remote, &options, Arc::new(Silent)).await;
                 together.end().await;
                 verified

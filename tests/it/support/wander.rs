@@ -14,8 +14,7 @@ use super::dice::Dice;
 use super::pair::{Entry, Side};
 
 /// So few that edits meet; some of them awkward.
-const NAMES: [&[u8]; 8] =
-    [b"a", b"b", b"A", "ü ñ".as_bytes(), b"new\nline", b"\xff\xfe", b"-rf *", b" lead"];
+const NAMES: [&[u8]; 8] = [b"a", b"b", b"A", "ü ñ".as_bytes(), b"new\nline", b"\xff\xfe", b"-rf *", b" lead"];
 const FILE_MODES: [u32; 4] = [0o644, 0o600, 0o755, 0o640];
 const FOLDER_MODES: [u32; 3] = [0o755, 0o700, 0o750];
 
