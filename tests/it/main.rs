@@ -16,6 +16,7 @@ mod decisions;
 mod house;
 mod hub;
 mod keys;
+mod kills;
 mod moves;
 mod protocol;
 mod questions;
