@@ -85,10 +85,13 @@ impl Fork {
         *self.at(side) == Standing::Unknown || self.members.iter().any(|(_, m)| m.holds_unknown(side))
     }
 
-    /// How old what stands here on `side` is: a folder is as young as its youngest visible member.
+    /// How old what stands here on `side` is: a folder is as young as the youngest visible file or link in it. None
+    /// for folders alone, whose own times change with whatever is taken out of them.
     pub(crate) fn youngest(&self, side: Side) -> Option<Age> {
-        let version = self.at(side).version().filter(|_| !self.is_ghost(side))?;
-        self.members.iter().filter_map(|(_, m)| m.youngest(side)).min().or(Some(version.age))
+        match self.at(side).version() {
+            Some(version) if !version.content.is_folder() => Some(version.age),
+            _ => self.members.iter().filter_map(|(_, m)| m.youngest(side)).min(),
+        }
     }
 
     /// Whether `version`, which stands here, is the base's; `None` while a missing hash hides it.
@@ -169,8 +172,13 @@ impl Fork {
                 // A subtree has no name of its own to be kept under, so it keeps this one.
                 ConflictPolicy::KeepBoth => Verdict::Keep(folder, Why::Clash(Some(folder))),
                 ConflictPolicy::Newer => {
-                    let age = |side: Side| self.youngest(side).unwrap_or(both.of(side).age);
-                    let winner = younger(age(Side::One), age(Side::Two), policy).unwrap_or(folder);
+                    // Folders alone lose: a file that wins empties them first, and a run that was killed then must
+                    // find that it wins again.
+                    let age = |side: Side| self.youngest(side);
+                    let winner = match (age(Side::One), age(Side::Two)) {
+                        (Some(one), Some(two)) => younger(one, two, policy).unwrap_or(folder),
+                        _ => file,
+                    };
                     Verdict::Take(winner, Why::Clash(Some(winner)))
                 }
             },

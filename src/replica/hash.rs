@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use super::root::{Root, Stat, Walker, stat_of};
+use super::source::is_gone;
 use crate::core::digest::{Digest, Hasher};
 use crate::core::path::RelPath;
 use crate::core::snapshot;
@@ -141,9 +142,8 @@ pub fn is_as_seen(stat: &Stat, expected: &snapshot::File) -> bool {
 fn because(error: io::Error) -> HashError {
     match Errno::from_io_error(&error) {
         Some(Errno::NOENT) => HashError::Vanished,
-        Some(Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::XDEV) => HashError::Changed,
-        None => HashError::Changed,
-        Some(_) => HashError::Unreadable(error),
+        _ if is_gone(&error) => HashError::Changed,
+        _ => HashError::Unreadable(error),
     }
 }
 

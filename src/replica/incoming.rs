@@ -8,6 +8,7 @@ use rustix::fs::{FlockOperation, Mode};
 use super::expected::{Entry, read_through};
 use super::fault;
 use super::root::{Kind, Root, Stat, stat_of};
+use super::source::is_gone;
 use super::stage::{Promise, RESUMABLE, Stage, StageError, Staged, failed, make_staged, open_staged, times};
 use crate::core::digest::{Digest, Hasher};
 use crate::core::path::RelPath;
@@ -55,7 +56,8 @@ impl Stage {
     ) -> Result<Staged, StageError> {
         let refused = failed("copy it");
         let changed = || StageError::Changed;
-        let (source, before) = root.open_file(path).map_err(&refused)?;
+        let opened = root.open_file(path);
+        let (source, before) = opened.map_err(|e| if is_gone(&e) { changed() } else { refused(e) })?;
         if !saw.admits(&before) {
             return Err(changed());
         }

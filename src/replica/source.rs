@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 
+use rustix::io::Errno;
 use thiserror::Error;
 
 use super::root::{Kind, Root, Stat};
@@ -101,9 +102,14 @@ impl Source {
 }
 
 fn gone_or_unreadable(error: io::Error) -> SourceError {
-    use io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
-    match error.kind() {
-        NotFound | NotADirectory | IsADirectory => SourceError::Changed,
-        _ => SourceError::Unreadable(error),
+    if is_gone(&error) { SourceError::Changed } else { SourceError::Unreadable(error) }
+}
+
+/// Whether a file could not be opened because it is gone: nothing stands there any more or something else does, also
+/// where a folder on the way has become a file, a link or a mount point. What the root refuses itself is no file.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    match Errno::from_io_error(error) {
+        Some(errno) => [Errno::NOENT, Errno::NOTDIR, Errno::ISDIR, Errno::LOOP, Errno::XDEV].contains(&errno),
+        None => true,
     }
 }

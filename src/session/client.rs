@@ -22,6 +22,7 @@ use crate::core::merge::Fork;
 use crate::core::moves::Wanted;
 use crate::core::path::RelPath;
 use crate::core::plan::Plan;
+use crate::core::policy::Policy;
 use crate::core::question::undecided;
 use crate::core::reconcile::reconcile;
 use crate::core::shown::Shown;
@@ -47,11 +48,11 @@ pub struct Remote {
     pub place: String,
 }
 
-/// Runs one sync of `local` with `remote`; the connection is made while this side is scanned.
+/// Runs `local` once against `remote`; the connection is made while this side is scanned.
 ///
 /// An error ends the run before anything, or before anything more, is changed. What could not be done for single
 /// paths is in the outcome.
-pub async fn sync(
+pub(crate) async fn sync_once(
     connect: impl Future<Output = Result<Connection, SessionError>>,
     local: Arc<Local>,
     remote: &Remote,
@@ -175,7 +176,11 @@ impl Run<'_> {
     }
 
     fn problem(&self, problem: Problem, outcome: &mut Outcome) {
-        self.progress.event(&Event::Problem(problem.clone()));
+        match problem.kind {
+            ProblemKind::Failed => self.progress.event(&Event::Problem(problem.clone())),
+            // Told only if no other run settles it.
+            ProblemKind::Changed => outcome.raced.push(problem.path.clone()),
+        }
         outcome.problems.push(problem);
     }
 
@@ -210,7 +215,7 @@ impl Run<'_> {
         let own = Own { snapshot: &scanned.snapshot, base, excluded: &excluded, now: self.met.now };
         let mut comparison =
             if equal { Comparison::equal(&own) } else { compare(self.control, &own).await? };
-        let policy = self.options.wish().policy(self.met.welcome.may, self.met.uncertainty);
+        let policy = self.policy();
         let ask = undecided(&comparison.tree, &policy);
         self.settle_hashes(&mut scanned, &mut comparison.tree, ask, outcome).await?;
         prune(&mut comparison.tree, &RelPath::root(), &mut comparison.settled);
@@ -248,6 +253,11 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// What both sides reconcile by.
+    fn policy(&self) -> Policy {
+        self.options.wish().policy(self.met.welcome.may, self.met.uncertainty)
+    }
+
     /// Both agree on the plan; then files move and both commit.
     async fn carry_out(
         &self,
@@ -270,8 +280,7 @@ impl Run<'_> {
             plan,
             scanned,
             self.met.now,
-            self.met.uncertainty,
-            self.options.mirror,
+            &self.policy(),
             self.progress.clone(),
         );
         let compared = |work: &Work, guard: &Result<(), SessionError>| Message::Compared {

@@ -1,8 +1,9 @@
 //! Joins the rooms: one sync seen from System 2, one from System 1.
 //!
-//! Reading order: [`client`] and [`server`] tell the story from each side; `compare` and `listing` find what
+//! Reading order: `again` repeats what races spoil; [`client`] and [`server`] tell the story from each side; `compare` and `listing` find what
 //! differs; `work`, `pump`, `transfer` and `perform` carry the plan out; `local` and `scanned` are a side's own.
 
+mod again;
 mod budget;
 pub mod client;
 mod clock;
@@ -26,7 +27,8 @@ mod transfer;
 mod verify;
 mod work;
 
-pub use client::{Remote, sync};
+pub use again::sync;
+pub use client::Remote;
 pub use clock::Clock;
 pub use error::SessionError;
 pub use local::{Local, Opening};

@@ -142,6 +142,8 @@ pub struct Outcome {
     pub suppressed: u64,
     /// Everything that could not be settled.
     pub problems: Vec<Problem>,
+    /// Paths that changed while the run was at them, so that looking again may settle them.
+    pub raced: Vec<RelPath>,
     /// Bytes on the wire, both ways, encryption included: sent, received.
     pub wire: (u64, u64),
     /// Whether anything was changed on either side (always false in a dry run).

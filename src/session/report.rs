@@ -48,7 +48,7 @@ fn totals(work: &Work, travels: &Sides<Vec<usize>>) -> Totals {
     }
 }
 
-/// Tells what became of every item, and counts it.
+/// Tells what was done, and counts it; what was not is told when no other run is to settle it.
 pub(crate) fn account(
     work: &Work,
     results: &Sides<&Results>,
@@ -60,9 +60,10 @@ pub(crate) fn account(
         for side in [Side::One, Side::Two] {
             if let Some(failure) = results.of(side).failed.get(&at) {
                 ok = false;
-                let problem = problem(side, item, failure);
-                progress.event(&Event::Problem(problem.clone()));
-                outcome.problems.push(problem);
+                outcome.problems.push(problem(side, item, failure));
+                if matches!(failure, Failure::Changed(_)) {
+                    outcome.raced.push(item.path.clone());
+                }
             }
         }
         if ok && acts(item) {

@@ -263,7 +263,8 @@ impl Half<'_> {
         let (control, wish) = (self.session.control, &self.hello.wish);
         let tree = tree_of(rows, &scanned.snapshot, Sides { one: self.clock, two: self.begin.clock })
             .map_err(|error| SessionError::Protocol(error.to_string()))?;
-        let plan = reconcile(&tree, &wish.policy(self.opened.may, self.begin.uncertainty));
+        let policy = wish.policy(self.opened.may, self.begin.uncertainty);
+        let plan = reconcile(&tree, &policy);
         if plan.digest() != compared.plan {
             return Err(SessionError::broke(
                 "it made another plan from the same versions; nothing was changed",
@@ -271,16 +272,8 @@ impl Half<'_> {
         }
         let now = Sides { one: self.clock, two: self.begin.clock };
         let local = self.opened.local.clone();
-        let mut work = Work::new(
-            Side::One,
-            local,
-            plan,
-            scanned,
-            now,
-            self.begin.uncertainty,
-            wish.mirror,
-            self.session.progress.clone(),
-        );
+        let mut work =
+            Work::new(Side::One, local, plan, scanned, now, &policy, self.session.progress.clone());
         let wanted = wanted(&work.plan, Side::One, &work.scanned, self.begin.base.is_none());
         let hashes = ask_hashes(control, &wanted.peer).await?;
         work.learn(wanted, hashes).await?;

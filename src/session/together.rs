@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::client::{Remote, sync};
+use super::again::sync;
+use super::client::Remote;
 use super::error::SessionError;
 use super::local::Local;
 use super::options::Options;
@@ -23,7 +24,7 @@ pub async fn sync_together(
     progress: Arc<dyn Progress>,
 ) -> Result<Outcome, SessionError> {
     let together = Together::new(exports);
-    let outcome = sync(together.connect(), local, remote, options, progress).await;
+    let outcome = sync(async || together.connect().await, local, remote, options, progress).await;
     together.end().await;
     outcome
 }

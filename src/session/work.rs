@@ -13,6 +13,7 @@ use crate::core::guard::{Census, GuardError, MaxDelete, guard};
 use crate::core::moves::{Arrangement, Holdings, Wanted, arrange, wanted_hashes};
 use crate::core::path::RelPath;
 use crate::core::plan::{Act, Item, Plan, Source as From};
+use crate::core::policy::Policy;
 use crate::core::side::{Side, Sides};
 use crate::core::snapshot::Node;
 use crate::core::version::{Content, Version};
@@ -65,19 +66,18 @@ impl Work {
         plan: Plan,
         scanned: Scanned,
         now: Sides<Timestamp>,
-        uncertainty: i64,
-        mirror: bool,
+        policy: &Policy,
         progress: Arc<dyn Progress>,
     ) -> Work {
         Work {
             side,
             agreed: plan.digest(),
-            mirror,
+            mirror: policy.mirror,
             plan: Arc::new(plan),
             local,
             scanned,
             now: *now.of(side),
-            uncertainty,
+            uncertainty: policy.uncertainty,
             arrangement: Arrangement::default(),
             stage: None,
             progress,

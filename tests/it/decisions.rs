@@ -196,10 +196,12 @@ fn a_file_against_a_folder_is_decided_by_the_folders_youngest_member() {
 }
 
 #[test]
-fn a_folder_without_visible_members_is_as_old_as_itself() {
+fn folders_without_a_file_or_link_lose_against_a_file_whatever_their_times() {
     let file = || tree! {"p" => file("file").aged(20)};
-    first_meeting(tree! {"p" => folder().aged(10)}, file()).both(tree! {"p" => folder()});
-    first_meeting(tree! {"p" => folder().aged(30)}, file()).both(file());
+    for age in [10, 30] {
+        first_meeting(tree! {"p" => folder().aged(age)}, file()).both(file());
+        first_meeting(tree! {"p" => folder(), "p/d" => folder().aged(age)}, file()).both(file());
+    }
 }
 
 #[test]

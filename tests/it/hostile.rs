@@ -129,7 +129,8 @@ where
     let (export, sub) = ("one".into(), RelPath::root());
     let remote = Remote { export, sub, name: "evil".into(), place: "evil".into() };
     runtime().block_on(async {
-        let connecting = async {
+        let connecting = async || {
+            let part = part.clone();
             Ok(connection(move |connection| {
                 let (evil, part) = (Evil(connection), part.clone());
                 async move {
@@ -278,12 +279,8 @@ fn hello() -> Hello {
 /// A client plays its part against the real server of `pair`, which holds one file; what it is told.
 fn refused<F: Future<Output = ()>>(pair: &Pair, hello: Hello, part: impl FnOnce(Evil) -> F) -> Refusal {
     pair.one.write("theirs", "1", 10);
-    let exports = Arc::new(Exports {
-        folders: vec![Export { name: "one".into(), path: pair.one.root.clone() }],
-        read_only: false,
-        no_delete: false,
-        state_home: pair.options().state_home.join("server"),
-    });
+    let folder = Export { name: "one".into(), path: pair.one.root.clone() };
+    let exports = Arc::new(Exports::new(vec![folder], pair.options().state_home.join("server")));
     let handler = move |connection| {
         let exports = exports.clone();
         async move {

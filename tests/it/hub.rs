@@ -60,7 +60,11 @@ fn the_edit_that_was_made_last_wins_whatever_the_clocks_say() {
         for _ in 0..ROUNDS {
             for _ in 0..dice.below(6) {
                 let (system, name) = (dice.below(4), *dice.pick(&["a", "b", "c", "d/e"]));
-                hand.write(&hub.systems[system].path(name), hub.ahead[system]);
+                // Nothing at all might be what stood there before, and then it is no edit.
+                while {
+                    hand.write(&hub.systems[system].path(name), hub.ahead[system]);
+                    hub.systems[system].read(name).is_some_and(|content| content.is_empty())
+                } {}
                 last.insert(name, hub.systems[system].read(name));
             }
             some_sync(&hub, &mut dice);

@@ -26,11 +26,11 @@ use crate::support::wander::{Hand, Ledger};
 /// Rounds of one walk; then two new folders meet.
 const ROUNDS: usize = 10;
 /// Edits this far apart in time are never a tie; nanoseconds.
-const APART: i64 = 1_000_000_000;
+pub(crate) const APART: i64 = 1_000_000_000;
 
 /// The texts that the model knows, each leaked once.
 #[derive(Default)]
-struct Texts(HashMap<Vec<u8>, &'static str>);
+pub(crate) struct Texts(HashMap<Vec<u8>, &'static str>);
 
 impl Texts {
     fn of(&mut self, bytes: &[u8]) -> &'static str {
@@ -39,7 +39,7 @@ impl Texts {
     }
 
     /// A real tree as the model sees it: every byte of a name a character, ages in nanoseconds.
-    fn tree(&mut self, side: &pair::Side) -> Tree {
+    pub(crate) fn tree(&mut self, side: &pair::Side) -> Tree {
         use std::os::unix::ffi::OsStrExt;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64;
         let mut tree = Tree::new();
@@ -67,7 +67,7 @@ fn without_ages(tree: &Tree) -> BTreeMap<String, (Kind, u32)> {
 }
 
 /// Every path that is not as the model wants it, with what it was made from.
-fn faults(case: &Case, wanted: &Sides<Tree>, now: &Sides<Tree>) -> String {
+pub(crate) fn faults(case: &Case, wanted: &Sides<Tree>, now: &Sides<Tree>) -> String {
     let mut faults = String::new();
     for side in [Side::One, Side::Two] {
         let (want, is) = (without_ages(wanted.of(side)), without_ages(now.of(side)));

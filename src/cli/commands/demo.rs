@@ -175,8 +175,9 @@ async fn connect_and_sync(
     };
     let port = server.port;
     let dial = move || async move { Ok(Box::new(tcp::connect("127.0.0.1", port).await?) as Box<dyn Stream>) };
-    let connect = async {
-        ssh::connect(config, dial).await.map_err(|error| SessionError::connecting("loopback", error))
+    let connect = async || {
+        let connected = ssh::connect(config.clone(), dial).await;
+        connected.map_err(|error| SessionError::connecting("loopback", error))
     };
     sync(connect, local, &remote, &options, progress).await
 }

@@ -60,16 +60,16 @@ impl Reach {
     }
 
     /// Connects and logs in.
-    pub(crate) async fn connect(self) -> Result<Connection, SessionError> {
+    pub(crate) async fn connect(&self) -> Result<Connection, SessionError> {
         let config = ClientConfig {
-            user: self.user,
-            login: Login::Keys(self.keys),
-            host_check: self.check,
+            user: self.user.clone(),
+            login: Login::Keys(self.keys.clone()),
+            host_check: self.check.clone(),
             flow: Flow::default(),
             chacha_first: !has_aes(),
             deadline: self.deadline,
         };
-        let (host, port) = (self.host, self.port);
+        let (host, port) = (self.host.clone(), self.port);
         let at = format!("{host}:{port}");
         let dial = move || {
             let host = host.clone();

@@ -72,7 +72,9 @@ pub(crate) fn sync_shown(
     let runtime = runtime()?;
     let run = async {
         match source {
-            Source::Server(remote, reach) => sync(reach.connect(), local, &remote, options, progress).await,
+            Source::Server(remote, reach) => {
+                sync(async || reach.connect().await, local, &remote, options, progress).await
+            }
             Source::Folder(path) => {
                 let name = path.display().to_string();
                 let folder = Export {

@@ -239,12 +239,9 @@ impl Model<'_> {
         if self.keeps() {
             return (Some(folder), true);
         }
-        let leaf = |p: &str| !members.iter().any(|(q, _)| q.starts_with(&format!("{p}/")));
-        let youngest = members.iter().filter(|(p, _)| leaf(p)).map(|(_, e)| e.age).min().unwrap_or(own.age);
-        let by_age = match self.younger(youngest, entry.age) {
-            None | Some(Side::One) if youngest <= entry.age + self.case.policy.uncertainty => folder,
-            _ => file,
-        };
+        let youngest = members.iter().filter(|(_, e)| e.kind != Kind::Folder).map(|(_, e)| e.age).min();
+        let wins = youngest.is_some_and(|youngest| youngest <= entry.age + self.case.policy.uncertainty);
+        let by_age = if wins { folder } else { file };
         (self.named(by_age), false)
     }
 

@@ -1,0 +1,119 @@
+//! A sync under whose hands files change looks again: what a race took from one run, the next one settles.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::client::{Remote, sync_once};
+use super::error::SessionError;
+use super::local::Local;
+use super::options::Options;
+use super::progress::{Event, Outcome, ProblemKind, Progress, Totals};
+use crate::core::path::RelPath;
+use crate::ssh::Connection;
+
+/// How often a sync looks again before it reports what goes on changing.
+const AGAIN: usize = 2;
+
+/// Syncs `local` with `remote`: one run, and up to two more while paths changed during the last.
+///
+/// An error ends it before anything is changed; once the first run has ended, one is only told, and the outcome is that
+/// of the runs before. What could not be done for single paths is in the outcome.
+pub async fn sync(
+    connect: impl AsyncFn() -> Result<Connection, SessionError>,
+    local: Arc<Local>,
+    remote: &Remote,
+    options: &Options,
+    progress: Arc<dyn Progress>,
+) -> Result<Outcome, SessionError> {
+    let once: Arc<dyn Progress> = Arc::new(Once { progress, told: Mutex::default() });
+    let mut outcome = sync_once(connect(), local.clone(), remote, options, once.clone()).await?;
+    for _ in 0..AGAIN {
+        if outcome.raced.is_empty() || options.dry {
+            break;
+        }
+        let notice = format!("{} paths changed during the run: looking at them again", outcome.raced.len());
+        once.event(&Event::Notice(notice));
+        match sync_once(connect(), local.clone(), remote, options, once.clone()).await {
+            Ok(next) => outcome = outcome.then(next),
+            Err(error) => {
+                once.event(&Event::Notice(format!("could not look again: {error}")));
+                break;
+            }
+        }
+    }
+    outcome.problems.iter().for_each(|problem| once.event(&Event::Problem(problem.clone())));
+    Ok(outcome)
+}
+
+impl Outcome {
+    /// This run and `next`, which looked again, as one.
+    fn then(self, next: Outcome) -> Outcome {
+        let raced: BTreeSet<RelPath> = self.raced.into_iter().collect();
+        // Folders that were left for what they hold are settled as gone, and only the first run tells.
+        let held = self.problems.into_iter();
+        let held = held.filter(|p| p.kind == ProblemKind::Changed && !raced.contains(&p.path));
+        let mut problems: Vec<_> = held.filter(|problem| !next.problems.contains(problem)).collect();
+        problems.extend(next.problems.iter().cloned());
+        Outcome {
+            totals: self.totals.and(next.totals),
+            deleted: (self.deleted.0 + next.deleted.0, self.deleted.1 + next.deleted.1),
+            moved: self.moved + next.moved,
+            conflicts: self.conflicts + next.conflicts,
+            wire: (self.wire.0 + next.wire.0, self.wire.1 + next.wire.1),
+            changed: self.changed || next.changed,
+            problems,
+            ..next
+        }
+    }
+}
+
+impl Totals {
+    fn and(self, more: Totals) -> Totals {
+        Totals {
+            send_files: self.send_files.saturating_add(more.send_files),
+            send_bytes: self.send_bytes.saturating_add(more.send_bytes),
+            receive_files: self.receive_files.saturating_add(more.receive_files),
+            receive_bytes: self.receive_bytes.saturating_add(more.receive_bytes),
+        }
+    }
+}
+
+/// Makes several runs look like one: tells everything once, and the totals of all plans so far.
+struct Once {
+    progress: Arc<dyn Progress>,
+    told: Mutex<Told>,
+}
+
+#[derive(Default)]
+struct Told {
+    lines: BTreeSet<String>,
+    totals: Totals,
+}
+
+impl Once {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Progress for Once {
+    fn event(&self, event: &Event) {
+        let new = match event {
+            Event::Planned(totals) => {
+                let all = self.told().totals.and(*totals);
+                self.told().totals = all;
+                return self.progress.event(&Event::Planned(all));
+            }
+            Event::Notice(text) => self.told().lines.insert(format!("notice {text}")),
+            Event::Problem(problem) => {
+                let line = format!("problem {:?} {}: {}", problem.side, problem.path, problem.text);
+                self.told().lines.insert(line)
+            }
+            Event::Conflict { path, .. } => self.told().lines.insert(format!("conflict {path}")),
+            _ => true,
+        };
+        if new {
+            self.progress.event(event);
+        }
+    }
+}
