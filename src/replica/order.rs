@@ -2,10 +2,12 @@
 //!
 //! First what makes room: folders that become writable, new folders, moves (a chain from its end, a cycle by
 //! exchanges). Then folders that a file replaces are cleared, children first. Then placements, parents first.
-//! Then bits and deletions, children first, and last the bits that could have stood in the way of all that.
+//! Then bits and deletions, children first, and last the bits that could have stood in the way of all that. Bits of
+//! what moves are set where it is told to stand: before it leaves, or after it has arrived.
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::expected::Entry;
 use super::root::Kind;
 use super::step::Step;
 use crate::core::path::RelPath;
@@ -85,11 +87,12 @@ impl Phases {
         // What comes below a folder that replaces a file waits for it; so does what comes below a moved folder.
         let mut late = BTreeSet::new();
         let mut arriving = BTreeSet::new();
+        let mut leaving = BTreeSet::new();
         let mut replaced = BTreeSet::new();
         for step in steps {
             match step {
                 Step::MakeFolder { path, expected, .. } if expected.entry().is_some() => late.insert(path),
-                Step::Move { to, .. } => arriving.insert(to),
+                Step::Move { from, to, .. } => arriving.insert(to) | leaving.insert(from),
                 Step::Put { path, expected, .. } if expected.is_folder() => replaced.insert(path),
                 _ => false,
             };
@@ -98,6 +101,8 @@ impl Phases {
             let path = step.path();
             match step {
                 Step::SetBits { bits, expected, .. } => match expected.kind {
+                    _ if covers(&arriving, path) && !departs(steps, path, expected) => plan.closing.push(at),
+                    _ if covers(&leaving, path) => plan.opening.push(at),
                     Kind::Folder if is_open(*bits) => plan.opening.push(at),
                     Kind::Folder => plan.closing.push(at),
                     _ => plan.bits.push(at),
@@ -123,6 +128,14 @@ impl Phases {
         }
         plan
     }
+}
+
+/// Whether it is `entry`, which stands at `path` now, that a move takes away, where another comes to stand there.
+fn departs(steps: &[Step], path: &RelPath, entry: &Entry) -> bool {
+    steps.iter().any(|step| {
+        matches!(step, Step::Move { from, expected, .. }
+            if from == path && expected.seen.inode == entry.seen.inode)
+    })
 }
 
 /// Whether `path` is one of `folders` or below one.

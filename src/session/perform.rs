@@ -24,7 +24,7 @@ use crate::replica::index;
 use crate::replica::perform::Replica;
 use crate::replica::prune::{Cap, Limits, prune};
 use crate::replica::record::Cause;
-use crate::replica::root::Stat;
+use crate::replica::root::{Kind, Stat};
 use crate::replica::stage::{Stage, Staged};
 use crate::replica::step::{Done, Step};
 
@@ -125,6 +125,7 @@ impl<'a> Performance<'a> {
                 Some(expected) => {
                     let step = Step::Move { from: from.clone(), to: to.clone(), expected };
                     self.steps.push((Settled::Move(at), step));
+                    self.plan_bits(from, to);
                 }
                 None => self.fail_move(at, &Failure::Changed("it is not there any more".into())),
             }
@@ -144,6 +145,23 @@ impl<'a> Performance<'a> {
                 Err(failure) => {
                     self.results.failed.insert(at, failure);
                 }
+            }
+        }
+    }
+
+    /// A move carries content; permission bits are a field of their own, and are set once it stands there.
+    fn plan_bits(&mut self, from: &RelPath, to: &RelPath) {
+        let items = &self.work.plan.items;
+        let start = items.partition_point(|item| item.path < *to);
+        for (at, item) in (start..).zip(&items[start..]).take_while(|(_, item)| item.path.is_within(to)) {
+            let Act::Put { version, .. } = item.act.of(self.work.side) else { continue };
+            let below = &item.path.as_bytes()[to.as_bytes().len()..];
+            let source = RelPath::parse(&[from.as_bytes(), below].concat()).ok();
+            let Some(expected) = source.and_then(|source| self.entry(&source)) else { continue };
+            let placed = self.work.arrangement().placed.contains(&at) && expected.kind != Kind::Link;
+            if placed && expected.bits != version.bits {
+                let step = Step::SetBits { path: item.path.clone(), bits: version.bits, expected };
+                self.steps.push((Settled::Item(at), step));
             }
         }
     }
@@ -324,6 +342,8 @@ fn row(item: &Item, failures: [Option<&Failure>; 2], learned: Option<Digest>) ->
     match &item.settles {
         Settles::Keep => None,
         _ if failed => None,
+        // Only what was to go is marked; a file that could not take a held folder's place was not agreed on.
+        _ if held && item.settles != Settles::Absent => None,
         Settles::Absent if held => {
             let bits =
                 [&item.saw.one, &item.saw.two].into_iter().find_map(|saw| saw.version()).map(|v| v.bits);
@@ -343,5 +363,31 @@ fn row(item: &Item, failures: [Option<&Failure>; 2], learned: Option<Digest>) ->
             };
             BaseEntry::of(&content, *bits).map(Some)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::plan::Why;
+    use crate::core::version::Bits;
+
+    #[test]
+    fn a_file_that_could_not_take_a_held_folders_place_is_not_agreed_on() {
+        let content = Content::File { size: 1, sha256: Some(Digest::of(b"x")) };
+        let bits = Bits::of_mode(0o644);
+        let item = |settles| Item {
+            path: RelPath::root(),
+            saw: Sides::default(),
+            act: Sides::default(),
+            suppressed: Sides::default(),
+            why: Why::Clash(Some(Side::Two)),
+            settles,
+        };
+        let (put, gone) = (item(Settles::Version { content, bits }), item(Settles::Absent));
+        assert_eq!(row(&put, [Some(&Failure::Held), None], None), None);
+        assert!(row(&put, [None, None], None).is_some());
+        let marked = row(&gone, [Some(&Failure::Held), None], None).flatten();
+        assert_eq!(marked.map(|row| row.content), Some(BaseContent::Folder { gone: true }));
     }
 }

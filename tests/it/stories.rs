@@ -419,3 +419,18 @@ fn an_unknown_export_is_refused() {
     let refused = refused.map(|_| ()).unwrap_err();
     assert!(matches!(refused, SessionError::Root(_)), "{refused}");
 }
+
+#[test]
+fn what_was_renamed_and_given_other_bits_has_both_on_the_other_side() {
+    let pair = Pair::new();
+    pair.one.write("a", "file", 1000).write("d/b", "inner", 1000).write("d/s/c", "deep", 1000);
+    pair.one.write("p", "first", 1000).write("q", "second", 1000);
+    pair.sync();
+    pair.one.rename("a", "z").chmod("z", 0o600);
+    pair.one.chmod("d/b", 0o640).chmod("d/s/c", 0o444).chmod("d/s", 0o555).rename("d", "e").chmod("e", 0o700);
+    pair.one.rename("p", "t").rename("q", "p").rename("t", "q").chmod("p", 0o400);
+    let ran = pair.sync_deleting();
+    assert_eq!(ran.travelled(), 0);
+    pair.assert_same();
+    pair.assert_settled();
+}
