@@ -56,17 +56,22 @@ pub fn agreed(state: &State, peer: Id) -> Result<Option<Agreed>, StateError> {
 
 /// On System 1, before System 2 commits: writes `run` beside `held`, the run that System 2 presented and that
 /// was accepted (none at a first meeting).
+///
+/// The base of this run is System 2's. One that this root keeps, because it was System 2 of the same pair before,
+/// is older than the run from now on, and goes: with a matching run nothing would tell that it is stale.
 pub fn announce(state: &State, peer: Id, held: Option<Id>, run: Id) -> Result<(), StateError> {
-    let row = (peer.0, run.0, held.map(|id| id.0));
-    state
-        .db()
-        .execute(
+    let act = "write the run into";
+    let writing = state.write(act)?;
+    let number: i64 = writing
+        .query_row(
             "INSERT INTO pairs (peer, run, before) VALUES (?1, ?2, ?3)
-             ON CONFLICT (peer) DO UPDATE SET run = ?2, before = ?3",
-            row,
+             ON CONFLICT (peer) DO UPDATE SET run = ?2, before = ?3, settled = NULL RETURNING number",
+            (peer.0, run.0, held.map(|id| id.0)),
+            |row| row.get(0),
         )
-        .map(|_| ())
-        .map_err(database("write the run into"))
+        .map_err(database(act))?;
+    writing.execute("DELETE FROM base WHERE pair = ?1", [number]).map_err(database(act))?;
+    writing.commit().map_err(database(act))
 }
 
 #[cfg(test)]

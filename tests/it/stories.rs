@@ -434,3 +434,20 @@ fn what_was_renamed_and_given_other_bits_has_both_on_the_other_side() {
     pair.assert_same();
     pair.assert_settled();
 }
+
+#[test]
+fn sides_that_change_their_roles_never_decide_by_what_they_agreed_on_in_the_old_ones() {
+    let mut pair = Pair::new();
+    pair.one.write("f", "first", 5000).write("stays", "stays", 5000);
+    pair.sync();
+    std::mem::swap(&mut pair.one, &mut pair.two);
+    pair.one.write("f", "second", 1000);
+    pair.sync();
+    std::mem::swap(&mut pair.one, &mut pair.two);
+    // Were the base of the first sync used, this edit would look like what both agreed on.
+    pair.one.write("f", "first", 100);
+    pair.sync();
+    pair.assert_same();
+    assert_eq!(pair.two.read("f").unwrap(), "first");
+    pair.assert_settled();
+}
