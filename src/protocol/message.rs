@@ -22,6 +22,8 @@ pub const NEWEST: u16 = 1;
 pub const MAX_RULES: usize = 1000;
 /// The longest pattern line, in bytes.
 pub const MAX_RULE: usize = 1024;
+/// The longest text of a peer about one path that is kept, in bytes.
+pub const MAX_TEXT: usize = 1000;
 /// The most paths in one request for hashes or listings.
 pub const MAX_PATHS: usize = 4096;
 
@@ -329,9 +331,9 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// As it came from a peer, made fit to be shown.
+    /// As it came from a peer, made fit to be shown and kept: one line of at most [`MAX_TEXT`] bytes.
     pub fn escaped(self) -> Failure {
-        let shown = |text: String| Shown(text.as_bytes()).to_string();
+        let shown = |text: String| Shown(&text.as_bytes()[..text.len().min(MAX_TEXT)]).to_string();
         match self {
             Failure::Changed(text) => Failure::Changed(shown(text)),
             Failure::Failed(text) => Failure::Failed(shown(text)),

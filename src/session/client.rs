@@ -299,7 +299,8 @@ impl Run<'_> {
         pump(self.connection, &work, needs.needs, fetch, self.met.uncertainty).await?;
         self.progress.event(&Event::Committing);
         self.control.send(&Message::Commit).await?;
-        let (theirs, ours) = tokio::join!(self.results(), perform(work.clone(), run, self.options.kept()));
+        let (theirs, ours) =
+            tokio::join!(self.results(&work.plan), perform(work.clone(), run, self.options.kept()));
         let (theirs, ours) = (theirs?, ours?);
         let results = Sides { one: &theirs, two: &ours };
         account(&work, &results, outcome, &*self.progress);
@@ -330,7 +331,7 @@ impl Run<'_> {
         loop {
             match self.control.receive().await? {
                 Message::AskHashes(paths) => {
-                    let hashes = work.hash(&paths).await?;
+                    let hashes = work.tell(&paths).await?;
                     self.control.send(&Message::Hashes(hashes)).await?;
                 }
                 Message::Agreed { guard } => {
@@ -339,8 +340,14 @@ impl Run<'_> {
                         return Ok(agreement);
                     }
                 }
-                Message::Needs(more) if agreement.needs.len() + more.len() <= work.plan.items.len() => {
+                Message::Needs(more) => {
+                    let new = agreement.needs.len().saturating_sub(1);
                     agreement.needs.extend(more);
+                    let new = &agreement.needs[new..];
+                    let planned = new.iter().all(|need| work.sends(need.item));
+                    if !planned || !new.is_sorted_by(|a, b| a.item < b.item) {
+                        return Err(SessionError::broke("it asked for files that the plan does not send"));
+                    }
                 }
                 Message::NeedsEnd => return Ok(agreement),
                 _ => return Err(SessionError::broke("it sent a message that has no place after the plan")),
@@ -349,16 +356,17 @@ impl Run<'_> {
     }
 
     /// How System 1's half went.
-    async fn results(&self) -> Result<Results, SessionError> {
+    async fn results(&self, plan: &Plan) -> Result<Results, SessionError> {
         let mut results = Results::default();
+        let planned = |at: u32| (at as usize) < plan.items.len();
         loop {
             match self.control.receive().await? {
-                Message::Failed(items) => {
+                Message::Failed(items) if items.iter().all(|(at, _)| planned(*at)) => {
                     results
                         .failed
                         .extend(items.into_iter().map(|(at, failure)| (at as usize, failure.escaped())));
                 }
-                Message::Learned(items) => {
+                Message::Learned(items) if items.iter().all(|(at, _)| planned(*at)) => {
                     results.learned.extend(items.into_iter().map(|(at, digest)| (at as usize, digest)));
                 }
                 Message::Committed { moved, deleted } => {

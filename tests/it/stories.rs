@@ -451,3 +451,17 @@ fn sides_that_change_their_roles_never_decide_by_what_they_agreed_on_in_the_old_
     assert_eq!(pair.two.read("f").unwrap(), "first");
     pair.assert_settled();
 }
+
+#[test]
+fn a_deletion_travels_also_of_what_was_a_move_on_the_server_a_run_before() {
+    let pair = Pair::new();
+    pair.one.write("a", "content", 1000).write("stays", "1", 1000).write("this too", "2", 1000);
+    pair.sync();
+    // Written anew, so that no index knows its hash: the server asks for it.
+    pair.two.remove("a").write("b", "content", 500);
+    assert_eq!(pair.sync_deleting().travelled(), 0);
+    pair.two.remove("b");
+    pair.sync_deleting();
+    assert_eq!(pair.one.read("b"), None);
+    pair.assert_settled();
+}
