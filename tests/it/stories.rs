@@ -465,3 +465,14 @@ fn a_deletion_travels_also_of_what_was_a_move_on_the_server_a_run_before() {
     assert_eq!(pair.one.read("b"), None);
     pair.assert_settled();
 }
+
+#[test]
+fn thousands_of_empty_folders_are_listed_in_messages_of_a_size_that_is_taken() {
+    let pair = Pair::new();
+    let name = "n".repeat(240);
+    (0..4500).for_each(|number| {
+        pair.one.folder(&format!("{name}{number}"));
+    });
+    let ran = pair.try_sync(|options| options.dry = true).unwrap();
+    assert_eq!(ran.outcome.problems, []);
+}
