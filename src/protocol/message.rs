@@ -20,6 +20,8 @@ pub const OLDEST: u16 = 1;
 pub const NEWEST: u16 = 1;
 /// The most folders that System 2 names at once with their digests; a larger tree is compared level by level.
 pub const MAX_HAVE: usize = 32_768;
+/// The longest text of a peer about one path that is kept, in bytes.
+pub const MAX_TEXT: usize = 1000;
 /// The most paths in one request for hashes or listings; more is refused.
 pub const MAX_PATHS: usize = 4096;
 
@@ -334,9 +336,9 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// As it came from a peer, made fit to be shown.
+    /// As it came from a peer, made fit to be shown and kept: one line of at most [`MAX_TEXT`] bytes.
     pub fn escaped(self) -> Failure {
-        let shown = |text: String| Shown(text.as_bytes()).to_string();
+        let shown = |text: String| Shown(&text.as_bytes()[..text.len().min(MAX_TEXT)]).to_string();
         match self {
             Failure::Changed(text) => Failure::Changed(shown(text)),
             Failure::Failed(text) => Failure::Failed(shown(text)),

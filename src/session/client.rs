@@ -344,7 +344,7 @@ impl Run<'_> {
         loop {
             match self.control.receive().await? {
                 Message::AskHashes(paths) if paths.len() <= MAX_PATHS => {
-                    let hashes = work.hash(&paths).await?;
+                    let hashes = work.tell(&paths).await?;
                     self.control.send(&Message::Hashes(hashes)).await?;
                 }
                 Message::Agreed { guard } => {
@@ -353,11 +353,14 @@ impl Run<'_> {
                         return Ok(agreement);
                     }
                 }
-                Message::Needs(more) if agreement.needs.len() + more.len() <= work.plan.items.len() => {
-                    if !more.iter().all(|need| work.sends(need.item)) {
-                        return Err(SessionError::broke("it asked for a file that the plan does not send"));
-                    }
+                Message::Needs(more) => {
+                    let new = agreement.needs.len().saturating_sub(1);
                     agreement.needs.extend(more);
+                    let new = &agreement.needs[new..];
+                    let planned = new.iter().all(|need| work.sends(need.item));
+                    if !planned || !new.is_sorted_by(|a, b| a.item < b.item) {
+                        return Err(SessionError::broke("it asked for files that the plan does not send"));
+                    }
                 }
                 Message::NeedsEnd => return Ok(agreement),
                 _ => return Err(SessionError::broke("it sent a message that has no place after the plan")),

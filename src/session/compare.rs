@@ -158,8 +158,10 @@ impl Join<'_> {
         members: Vec<(Name, Listed)>,
     ) -> Result<(), SessionError> {
         self.budget.take(&members)?;
+        // A folder may come in thousands of parts: only what is new is looked at.
+        let new = begun.len().saturating_sub(1);
         begun.extend(members);
-        if begun.is_sorted_by(|a, b| a.0 < b.0) {
+        if begun[new..].is_sorted_by(|a, b| a.0 < b.0) {
             Ok(())
         } else {
             Err(SessionError::broke("it lists names out of order"))

@@ -5,8 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::error::SessionError;
+use crate::core::base::BaseContent;
 use crate::core::path::RelPath;
-use crate::core::version::{Content, Standing};
+use crate::core::version::Content;
 use crate::protocol::codec;
 use crate::protocol::message::Message;
 use crate::protocol::rows::Row;
@@ -84,14 +85,15 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// An estimate from above of a row's encoded bytes.
 pub(crate) fn row_size(row: &Row) -> usize {
-    let target = match &row.two {
-        Standing::Holds(version) => match &version.content {
-            Content::Link { target } => target.len(),
-            _ => 0,
-        },
+    let target = match row.two.version().map(|version| &version.content) {
+        Some(Content::Link { target }) => target.len(),
         _ => 0,
     };
-    row.name.as_bytes().len() + 2 * target + 160
+    let agreed = match row.base.as_ref().map(|base| &base.content) {
+        Some(BaseContent::Link { target }) => target.len(),
+        _ => 0,
+    };
+    row.name.as_bytes().len() + target + agreed + 160
 }
 
 /// An estimate from above of a path's encoded bytes.

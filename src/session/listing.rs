@@ -66,6 +66,9 @@ impl Pages<'_> {
     }
 
     async fn folder(&mut self, path: &RelPath, folder: &Folder) -> Result<(), SessionError> {
+        if self.bytes >= FULL {
+            self.flush().await?;
+        }
         self.begin(path);
         for (name, node) in &folder.members {
             if self.bytes >= FULL {

@@ -12,6 +12,8 @@ mod control;
 mod error;
 mod greeting;
 mod hashes;
+#[cfg(test)]
+mod hostile_tests;
 mod listing;
 mod local;
 mod options;

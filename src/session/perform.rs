@@ -341,6 +341,8 @@ fn row(item: &Item, failures: [Option<&Failure>; 2], learned: Option<Digest>) ->
     match &item.settles {
         Settles::Keep => None,
         _ if failed => None,
+        // Only what was to go is marked; a file that could not take a held folder's place was not agreed on.
+        _ if held && item.settles != Settles::Absent => None,
         Settles::Absent if held => {
             let bits =
                 [&item.saw.one, &item.saw.two].into_iter().find_map(|saw| saw.version()).map(|v| v.bits);
@@ -360,5 +362,31 @@ fn row(item: &Item, failures: [Option<&Failure>; 2], learned: Option<Digest>) ->
             };
             BaseEntry::of(&content, *bits).map(Some)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::plan::Why;
+    use crate::core::version::Bits;
+
+    #[test]
+    fn a_file_that_could_not_take_a_held_folders_place_is_not_agreed_on() {
+        let content = Content::File { size: 1, sha256: Some(Digest::of(b"x")) };
+        let bits = Bits::of_mode(0o644);
+        let item = |settles| Item {
+            path: RelPath::root(),
+            saw: Sides::default(),
+            act: Sides::default(),
+            suppressed: Sides::default(),
+            why: Why::Clash(Some(Side::Two)),
+            settles,
+        };
+        let (put, gone) = (item(Settles::Version { content, bits }), item(Settles::Absent));
+        assert_eq!(row(&put, [Some(&Failure::Held), None], None), None);
+        assert!(row(&put, [None, None], None).is_some());
+        let marked = row(&gone, [Some(&Failure::Held), None], None).flatten();
+        assert_eq!(marked.map(|row| row.content), Some(BaseContent::Folder { gone: true }));
     }
 }

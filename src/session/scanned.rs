@@ -1,5 +1,6 @@
 //! What a scan of one side's root brought, and the hashes made since.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -94,7 +95,10 @@ impl Local {
         scanned: &mut Scanned,
         paths: &[RelPath],
     ) -> Result<Vec<Result<Digest, Unhashed>>, SessionError> {
-        let wanted: Vec<Wanted> = paths.iter().filter_map(|path| wanted(&scanned.snapshot, path)).collect();
+        // Each once, however often a peer names it.
+        let each: BTreeSet<&RelPath> = paths.iter().collect();
+        let wanted: Vec<Wanted> =
+            each.into_iter().filter_map(|path| wanted(&scanned.snapshot, path)).collect();
         if !wanted.is_empty() {
             let root = self.root.clone();
             let made = spawn_blocking(move || hash_all(&root, &wanted, threads())).await;

@@ -113,6 +113,31 @@ impl Work {
         self.local.clone().hash(&mut self.scanned, paths).await
     }
 
+    /// As [`hash`](Work::hash), for a side that asks about files it is to take, and about no others. The plan
+    /// learns them as well, or the base would not know what the other side has by a move of its own.
+    pub(crate) async fn tell(
+        &mut self,
+        paths: &[RelPath],
+    ) -> Result<Vec<Result<Digest, Unhashed>>, SessionError> {
+        if !paths.iter().all(|path| self.gives(path)) {
+            return Err(SessionError::broke("it asked for hashes of files that it is not to take"));
+        }
+        let hashes = self.hash(paths).await?;
+        let plan = Arc::make_mut(&mut self.plan);
+        for (path, hash) in paths.iter().zip(&hashes) {
+            if let Ok(hash) = hash {
+                plan.learn(path, *hash);
+            }
+        }
+        Ok(hashes)
+    }
+
+    /// Whether the other side takes what stands at `path` here.
+    fn gives(&self, path: &RelPath) -> bool {
+        let at = self.plan.items.binary_search_by(|item| item.path.cmp(path));
+        at.is_ok_and(|at| self.source_path(at as u32) == Some(path))
+    }
+
     /// Takes in hashes that only this side's arrangement needs: its own, and those that the other side told.
     pub(crate) async fn learn(
         &mut self,

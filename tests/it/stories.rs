@@ -454,6 +454,21 @@ fn what_was_renamed_and_got_other_bits_arrives_with_these() {
     pair.assert_settled();
 }
 
+#[test]
+fn what_was_renamed_and_given_other_bits_has_both_on_the_other_side() {
+    let pair = Pair::new();
+    pair.one.write("a", "file", 1000).write("d/b", "inner", 1000).write("d/s/c", "deep", 1000);
+    pair.one.write("p", "first", 1000).write("q", "second", 1000);
+    pair.sync();
+    pair.one.rename("a", "z").chmod("z", 0o600);
+    pair.one.chmod("d/b", 0o640).chmod("d/s/c", 0o444).chmod("d/s", 0o555).rename("d", "e").chmod("e", 0o700);
+    pair.one.rename("p", "t").rename("q", "p").rename("t", "q").chmod("p", 0o400);
+    let ran = pair.sync_deleting();
+    assert_eq!(ran.travelled(), 0);
+    pair.assert_same();
+    pair.assert_settled();
+}
+
 /// Only the side that moved a file knew its hash, and the base got no row: the next deletion came back.
 #[test]
 fn what_arrived_by_a_move_is_agreed_like_what_was_sent() {
@@ -466,4 +481,46 @@ fn what_arrived_by_a_move_is_agreed_like_what_was_sent() {
     pair.sync_deleting();
     pair.assert_same();
     assert!(pair.one.read("b").is_none());
+}
+
+#[test]
+fn sides_that_change_their_roles_never_decide_by_what_they_agreed_on_in_the_old_ones() {
+    let mut pair = Pair::new();
+    pair.one.write("f", "first", 5000).write("stays", "stays", 5000);
+    pair.sync();
+    std::mem::swap(&mut pair.one, &mut pair.two);
+    pair.one.write("f", "second", 1000);
+    pair.sync();
+    std::mem::swap(&mut pair.one, &mut pair.two);
+    // Were the base of the first sync used, this edit would look like what both agreed on.
+    pair.one.write("f", "first", 100);
+    pair.sync();
+    pair.assert_same();
+    assert_eq!(pair.two.read("f").unwrap(), "first");
+    pair.assert_settled();
+}
+
+#[test]
+fn a_deletion_travels_also_of_what_was_a_move_on_the_server_a_run_before() {
+    let pair = Pair::new();
+    pair.one.write("a", "content", 1000).write("stays", "1", 1000).write("this too", "2", 1000);
+    pair.sync();
+    // Written anew, so that no index knows its hash: the server asks for it.
+    pair.two.remove("a").write("b", "content", 500);
+    assert_eq!(pair.sync_deleting().travelled(), 0);
+    pair.two.remove("b");
+    pair.sync_deleting();
+    assert_eq!(pair.one.read("b"), None);
+    pair.assert_settled();
+}
+
+#[test]
+fn thousands_of_empty_folders_are_listed_in_messages_of_a_size_that_is_taken() {
+    let pair = Pair::new();
+    let name = "n".repeat(240);
+    (0..4500).for_each(|number| {
+        pair.one.folder(&format!("{name}{number}"));
+    });
+    let ran = pair.try_sync(|options| options.dry = true).unwrap();
+    assert_eq!(ran.outcome.problems, []);
 }
