@@ -359,7 +359,7 @@ impl Run<'_> {
                     let new = &agreement.needs[new..];
                     let planned = new.iter().all(|need| work.sends(need.item));
                     if !planned || !new.is_sorted_by(|a, b| a.item < b.item) {
-                        return Err(SessionError::broke("it asked for files that the plan does not send"));
+                        return Err(SessionError::broke("it asked for a file that the plan does not send"));
                     }
                 }
                 Message::NeedsEnd => return Ok(agreement),
