@@ -84,7 +84,7 @@ pub async fn sync(
     if let Err(error) = &result {
         control.refuse(error).await;
     }
-    connection.close();
+    control.close().await;
     let mut outcome = result?;
     outcome.wire = connection.traffic();
     Ok(outcome)

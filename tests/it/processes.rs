@@ -36,11 +36,26 @@ fn the_first_sync_of_two_systems_gives_both_all_four_files_and_the_newer_hellowo
     );
     assert_eq!(two.read("helloworld.py").unwrap(), "print('folder1')");
     assert_eq!(two.displaced(), [b"print('folder2')"]);
+    // One file received, three sent: 6 bytes, and 16 + 3 + 6.
     let log = server.wait_for("served");
-    assert!(log.contains("root=folder1") && log.contains("failed=0"), "{log}");
+    assert!(log.contains("root=folder1 files=4 bytes=31 failed=0"), "{log}");
     let again = world.sync(&server, &[]).expect(0);
     assert!(again.out.starts_with("in sync: nothing to do (4 entries"), "{again:?}");
     assert!(server.stop().success());
+}
+
+#[test]
+fn a_run_that_only_looked_was_served_and_did_not_end_early() {
+    let world = World::new();
+    world.folder1().write("a", "1", 10);
+    let server = world.serve();
+    let port = server.port.to_string();
+    for args in [&["verify"][..], &["-n"], &[], &[]] {
+        let roots = ["alice@127.0.0.1:folder1", "folder2", "--port", &port, "--accept-new"];
+        world.two.run(&[args, &roots].concat());
+        let log = server.wait_for("user=alice");
+        assert!(log.contains("syncfiles: served"), "{args:?}: {log}");
+    }
 }
 
 #[test]
