@@ -15,6 +15,10 @@ const COLOURED: (&str, &str) =
     ("[{wide_bar:.cyan/blue}] {msg}", "  [{bar:20.green/blue}] {percent:>3}% {prefix:>7} {wide_msg}");
 /// The same without colours.
 const PLAIN: (&str, &str) = ("[{wide_bar}] {msg}", "  [{bar:20}] {percent:>3}% {prefix:>7} {wide_msg}");
+/// The same where a bar would leave no room for what it says; cut at the end of the line, never wrapped.
+const NARROW: (&str, &str) = ("{wide_msg}", "  {percent:>3}% {wide_msg}");
+/// The least columns with room for bars beside the longest line.
+const WIDE: u16 = 84;
 
 /// The bars and what they show.
 pub(super) struct Bars {
@@ -22,18 +26,32 @@ pub(super) struct Bars {
     whole: ProgressBar,
     /// The files shown, in the order of their bars.
     slots: Vec<(u64, ProgressBar)>,
-    file_style: ProgressStyle,
+    templates: (&'static str, &'static str),
+    narrow: bool,
     units: Units,
 }
 
 impl Bars {
     /// Bars on `target`, drawn when [`Bars::draw`] says so; coloured unless `NO_COLOR` is set.
     pub(super) fn new(target: ProgressDrawTarget, colour: bool, units: Units) -> Bars {
-        let (whole, file) = if colour { COLOURED } else { PLAIN };
+        let templates = if colour { COLOURED } else { PLAIN };
         let multi = MultiProgress::with_draw_target(target);
-        let whole = multi.add(ProgressBar::new(STEPS).with_style(style(whole)));
-        let file_style = style(file);
-        Bars { multi, whole, slots: Vec::new(), file_style, units }
+        let whole = multi.add(ProgressBar::new(STEPS).with_style(style(templates.0)));
+        Bars { multi, whole, slots: Vec::new(), templates, narrow: false, units }
+    }
+
+    /// Follows the terminal's width, which may change at any moment.
+    pub(super) fn fit(&mut self, columns: Option<u16>) {
+        let narrow = columns.is_some_and(|columns| columns < WIDE);
+        if narrow != self.narrow {
+            self.narrow = narrow;
+            self.whole.set_style(style(self.template().0));
+            self.slots.iter().for_each(|(_, bar)| bar.set_style(style(self.template().1)));
+        }
+    }
+
+    fn template(&self) -> (&'static str, &'static str) {
+        if self.narrow { NARROW } else { self.templates }
     }
 
     /// The files shown now, for [`super::meter::Meter::in_flight`].
@@ -102,7 +120,7 @@ impl Bars {
             true
         });
         for flight in waiting {
-            let bar = self.multi.add(ProgressBar::new(STEPS).with_style(self.file_style.clone()));
+            let bar = self.multi.add(ProgressBar::new(STEPS).with_style(style(self.template().1)));
             bar.set_message(label(flight));
             self.slots.push((flight.id, bar));
         }
@@ -133,7 +151,7 @@ mod tests {
 
     #[test]
     fn every_template_parses() {
-        for template in [COLOURED.0, COLOURED.1, PLAIN.0, PLAIN.1] {
+        for template in [COLOURED, PLAIN, NARROW].map(|(whole, file)| [whole, file]).concat() {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
     }

@@ -110,6 +110,7 @@ impl Desk {
             Painter::Bars(_) if meter.sample(elapsed).phase == Phase::Connect => Ok(()),
             Painter::Bars(bars) => {
                 let flights = meter.in_flight(&bars.shown());
+                bars.fit(columns());
                 bars.draw(&meter.sample(elapsed), &flights);
                 Ok(())
             }
@@ -169,6 +170,11 @@ impl Voice {
             _ => Ok(()),
         }
     }
+}
+
+/// How wide the terminal is on which bars are drawn.
+fn columns() -> Option<u16> {
+    rustix::termios::tcgetwinsize(io::stderr()).ok().map(|size| size.ws_col).filter(|columns| *columns > 0)
 }
 
 /// One line of a progress without bars.

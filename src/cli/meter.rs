@@ -109,9 +109,9 @@ impl Meter {
     pub fn count(&self, event: &Event, elapsed: Duration) {
         match event {
             Event::Connected { .. } => self.reach(Phase::Scan),
+            // Scanning begins while a person may still be asked about the host key: it begins no phase.
             Event::Scanned { entries } => {
                 self.entries.fetch_max(*entries, Relaxed);
-                self.reach(Phase::Scan);
             }
             Event::Planned(totals) => {
                 self.total_files.store(totals.send_files.saturating_add(totals.receive_files), Relaxed);
@@ -247,6 +247,7 @@ mod tests {
             meter.sample(second(1)).phase
         };
         assert_eq!(phase(&Event::Notice(String::new())), Phase::Connect);
+        assert_eq!(phase(&Event::Scanned { entries: 9 }), Phase::Connect, "the host key may be asked about");
         assert_eq!(phase(&Event::Connected { peer: "h".into() }), Phase::Scan);
         assert_eq!(phase(&Event::Planned(Totals::default())), Phase::Transfer);
         assert_eq!(phase(&Event::Connected { peer: "h".into() }), Phase::Transfer);

@@ -119,7 +119,7 @@ pub struct ConnectArgs {
     /// With -e: syncfiles over there
     #[arg(long, value_name = "PROG", requires = "rsh")]
     pub remote_path: Option<OsString>,
-    /// Give up after so many seconds of silence (0: never)
+    /// Give up connecting, or waiting for another run, after so many seconds
     #[arg(long, value_name = "S", value_parser = parse_seconds)]
     pub timeout: Option<Duration>,
     /// Connect again so many times, and resume

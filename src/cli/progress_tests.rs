@@ -94,6 +94,7 @@ fn lines_come_at_intervals_of_the_clock_and_hold_no_control_codes() {
     let voice = Voice::People(Report::new(ReportOptions::default()));
     let mut desk = Desk { voice, painter, out: Box::new(io::sink()), err: Box::new(err.clone()), lost: None };
     let meter = Meter::default();
+    meter.count(&Event::Connected { peer: "h".into() }, Duration::ZERO);
     meter.count(&Event::Scanned { entries: 1200 }, Duration::ZERO);
     for millis in (0..12_000).step_by(100) {
         desk.paint(&meter, Duration::from_millis(millis)).unwrap();

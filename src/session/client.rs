@@ -85,7 +85,7 @@ pub(crate) async fn sync_once(
     if let Err(error) = &result {
         control.refuse(error).await;
     }
-    connection.close();
+    control.close().await;
     let mut outcome = result?;
     outcome.wire = connection.traffic();
     Ok(outcome)

@@ -49,6 +49,13 @@ impl Control {
         let _ = tokio::time::timeout(FAREWELL, self.send(&refusal)).await;
     }
 
+    /// Closes the connection, and waits until what was sent has arrived: a process that ends at once would take it
+    /// along.
+    pub(crate) async fn close(&self) {
+        self.connection.close();
+        let _ = tokio::time::timeout(FAREWELL, self.connection.ended()).await;
+    }
+
     pub(crate) async fn send_bytes(&self, bytes: Vec<u8>) -> Result<(), SessionError> {
         Ok(self.connection.send(Bytes::from(bytes)).await?)
     }

@@ -166,7 +166,12 @@ impl Session<'_> {
         let Message::Begin(begin) = self.control.receive().await? else {
             return Err(SessionError::broke("it did not begin with a beginning"));
         };
-        let served = Served { root: format!("{}/{}", hello.export, hello.sub), ..Served::default() };
+        let root = if hello.sub.is_root() {
+            hello.export.clone()
+        } else {
+            format!("{}/{}", hello.export, hello.sub)
+        };
+        let served = Served { root, ..Served::default() };
         match self.answer(&opened.local, &mut scanned).await? {
             Asked::Done => {
                 opened.local.store_index(scanned.changes).await?;
@@ -294,7 +299,7 @@ impl Half<'_> {
             return Ok(served);
         }
         let work = Arc::new(work);
-        self.transfer(&work).await?;
+        self.transfer(&work, &mut served).await?;
         // Written before the acts, so that their last sync makes it durable: System 2 commits its base only after.
         if let Some(peer) = self.hello.root {
             self.opened.local.announce(Id(peer), self.begin.base.map(Id), compared.run).await?;
@@ -306,7 +311,7 @@ impl Half<'_> {
     }
 
     /// Serves file channels until the client says that every transfer has ended and everything needed is here.
-    async fn transfer(&self, work: &Arc<Work>) -> Result<(), SessionError> {
+    async fn transfer(&self, work: &Arc<Work>, served: &mut Served) -> Result<(), SessionError> {
         let mut files = JoinSet::new();
         let mut ended = false;
         // The client's word and the files travel on different channels, so the word may be first.
@@ -320,7 +325,12 @@ impl Half<'_> {
                     Message::Commit => ended = true,
                     _ => return Err(SessionError::broke("it sent a message that has no place among transfers")),
                 },
-                Some(_) = files.join_next() => {}
+                Some(file) = files.join_next() => {
+                    if let Ok(Some(bytes)) = file {
+                        served.files += 1;
+                        served.bytes += bytes;
+                    }
+                }
             }
         }
         Ok(())

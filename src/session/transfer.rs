@@ -292,21 +292,25 @@ fn aborted_there(changed: bool, text: &[u8]) -> Broken {
 /// Serves one channel that the client opened: sends what it asks for, or receives what it brings.
 ///
 /// What is not in the plan, or was brought already, is not taken: the channel is dropped.
-pub(crate) async fn serve_file(work: Arc<Work>, channel: Channel) {
+/// Returns how many bytes of content were sent, if any were asked for.
+pub(crate) async fn serve_file(work: Arc<Work>, channel: Channel) -> Option<u64> {
     let Channel { mut reader, mut writer } = channel;
     let mut frames = FrameReader::default();
-    let Ok((opening, first)) = opening(&mut frames, &mut reader).await else { return };
+    let (opening, first) = opening(&mut frames, &mut reader).await.ok()?;
     if !opening.push {
         let outgoing = read(&work, opening.item, opening.offset, None).await;
-        let _ = send(&work, opening.item, outgoing, &mut writer).await;
+        let sent = send(&work, opening.item, outgoing, &mut writer).await;
         // The client closes first; until then the channel is its own.
         while let Ok(Some(_)) = reader.next().await {}
-    } else if work.claim(opening.item, opening.offset) {
+        return sent.is_ok().then(|| work.source_size(opening.item).saturating_sub(opening.offset));
+    }
+    if work.claim(opening.item, opening.offset) {
         let received = receive(&work, opening.item, frames, first, &mut reader).await;
         if received.is_err() {
             work.failed(opening.item, Failure::Failed("the connection was lost".into()));
         }
     }
+    None
 }
 
 /// The opening, and what came behind it in the same packet.

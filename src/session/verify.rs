@@ -43,7 +43,7 @@ pub async fn verify(
     let (rules, _) = local.rules(&options.rules)?;
     let connection = connect.await?;
     progress.event(&Event::Connected { peer: remote.name.clone() });
-    let control = Control::new(connection.clone());
+    let control = Control::new(connection);
     let verified = async {
         let met = greet(&control, &local, remote, rules.clone(), options).await?;
         let theirs = Rules::try_from(met.welcome.rules.clone())
@@ -73,7 +73,7 @@ pub async fn verify(
     if let Err(error) = &verified {
         control.refuse(error).await;
     }
-    connection.close();
+    control.close().await;
     verified
 }
 

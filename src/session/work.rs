@@ -236,6 +236,14 @@ impl Work {
         }
     }
 
+    /// Bytes of the file that an item takes from here.
+    pub(crate) fn source_size(&self, item: u32) -> u64 {
+        match self.source_path(item).and_then(|path| self.scanned.snapshot.find(path)) {
+            Some(Node::File(file)) => file.size,
+            _ => 0,
+        }
+    }
+
     /// Bytes that an item will have here.
     pub(crate) fn size(&self, item: u32) -> u64 {
         self.put(item).map_or(0, |version| version.content.size())

@@ -32,7 +32,8 @@ pub struct ServerConfig {
     pub flow: Flow,
     /// Clients served at once; one more is told so.
     pub max_clients: usize,
-    /// Connections at once that have not logged in; one more is dropped.
+    /// Connections at once that have not logged in; one more is dropped. Half of them may come from one address, so
+    /// that nobody keeps all others out alone.
     pub max_strangers: usize,
     /// Connections at once from one address; one more is dropped.
     pub max_per_address: usize,
@@ -65,7 +66,9 @@ pub struct Host {
     successors: Arc<Successors>,
     clients: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
-    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    addresses: Arc<Seats>,
+    /// Where the strangers come from.
+    waiting: Arc<Seats>,
     /// Whether the host still takes new clients.
     stopping: watch::Sender<bool>,
 }
@@ -79,6 +82,7 @@ impl Host {
             clients: Arc::new(Semaphore::new(config.max_clients)),
             strangers: Arc::new(Semaphore::new(config.max_strangers)),
             addresses: Arc::default(),
+            waiting: Arc::default(),
             stopping: watch::Sender::new(false),
             config,
         })
@@ -127,6 +131,11 @@ impl Host {
         address: Option<SocketAddr>,
         link: &Arc<Link>,
     ) -> Option<(server::RunningSession<Guest>, Principal, Port)> {
+        let most = self.config.max_strangers.div_ceil(2);
+        let seat = address.map(|address| Seat::take(&self.waiting, address.ip(), most));
+        if matches!(seat, Some(None)) {
+            return None;
+        }
         let _stranger = self.strangers.try_acquire().ok()?;
         let (ready, greeted) = oneshot::channel();
         let flow = &self.config.flow;
@@ -221,7 +230,10 @@ impl Server {
         H: Fn(Connection, Peer) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let Some(seat) = Seat::take(&self.host, address.ip()) else { return };
+        let Some(seat) = Seat::take(&self.host.addresses, address.ip(), self.host.config.max_per_address)
+        else {
+            return;
+        };
         let (host, handler) = (self.host.clone(), handler.clone());
         guests.spawn(async move {
             let _seat = seat;
@@ -235,21 +247,24 @@ impl Server {
 /// How long accepting rests after an error.
 const BACK_OFF: Duration = Duration::from_millis(200);
 
+/// How many connections each address has.
+type Seats = Mutex<HashMap<IpAddr, usize>>;
+
 /// A connection's place among those of its address.
 struct Seat {
-    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    addresses: Arc<Seats>,
     address: IpAddr,
 }
 
 impl Seat {
-    fn take(host: &Host, address: IpAddr) -> Option<Self> {
-        let mut addresses = host.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+    fn take(seats: &Arc<Seats>, address: IpAddr, most: usize) -> Option<Self> {
+        let mut addresses = seats.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = addresses.entry(address).or_default();
-        if *taken >= host.config.max_per_address {
+        if *taken >= most {
             return None;
         }
         *taken += 1;
-        Some(Self { addresses: host.addresses.clone(), address })
+        Some(Self { addresses: seats.clone(), address })
     }
 }
 

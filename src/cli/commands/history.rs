@@ -84,6 +84,9 @@ pub(crate) fn list(args: &HistoryArgs, out: &mut dyn Write) -> Result<ExitCode, 
     if args.json {
         return printed(versions.iter().try_for_each(|version| json_line(version, out)));
     }
+    if args.path.is_some() && versions.is_empty() {
+        return Err(Stop::root("nothing of that is in the history"));
+    }
     let (size, number) = history::space(&past.state).map_err(Stop::root)?;
     printed(print_versions(&versions, out).and_then(|()| {
         let versions = count(number, "displaced version", "displaced versions");

@@ -7,6 +7,7 @@ use super::reach::Reach;
 use super::sync::{absolute, rules};
 use super::{Stop, interrupted, places, printed, runtime};
 use crate::cli::address::Root;
+use crate::cli::amount::count;
 use crate::cli::exit::ExitCode;
 use crate::cli::sync_args::VerifyArgs;
 use crate::core::path::RelPath;
@@ -98,7 +99,8 @@ fn print(verified: &Verified, one: &str, two: &str, quiet: bool, out: &mut dyn W
         ] {
             let digest = digest
                 .map_or_else(|| "(something could not be read)".to_owned(), |digest| digest.to_string());
-            writeln!(out, "{digest}  {entries} entries  {}", crate::cli::error::printable(name))?;
+            let entries = count(entries, "entry", "entries");
+            writeln!(out, "{digest}  {entries}  {}", crate::cli::error::printable(name))?;
         }
     }
     for (path, why) in &verified.unread {
