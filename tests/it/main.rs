@@ -18,6 +18,7 @@ mod hub;
 mod keys;
 mod kills;
 mod moves;
+mod odd_meetings;
 mod protocol;
 mod questions;
 mod races;

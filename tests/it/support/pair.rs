@@ -258,8 +258,25 @@ pub fn fast_folder() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
+/// One sync of System 2 with a folder below System 1.
+pub fn sync_sub(pair: &Pair, sub: &RelPath, change: impl FnOnce(&mut Options)) -> Result<Ran, SessionError> {
+    let mut options = pair.options();
+    change(&mut options);
+    let folder = Export { name: "one".into(), path: pair.one.root.clone() };
+    sync_below(Exports::new(vec![folder], pair.home.path().join("state-one")), sub, &pair.two.root, &options)
+}
+
 /// One sync of the one folder in `exports` with `target`, over a stream in memory.
 pub fn sync_roots(exports: Exports, target: &Path, options: &Options) -> Result<Ran, SessionError> {
+    sync_below(exports, &RelPath::root(), target, options)
+}
+
+fn sync_below(
+    exports: Exports,
+    sub: &RelPath,
+    target: &Path,
+    options: &Options,
+) -> Result<Ran, SessionError> {
     let opening = Opening {
         look: options.dry,
         create: true,
@@ -273,7 +290,7 @@ pub fn sync_roots(exports: Exports, target: &Path, options: &Options) -> Result<
     let export = &exports.folders[0];
     let name = export.path.display().to_string();
     let remote =
-        Remote { export: export.name.clone(), sub: RelPath::root(), place: format!("remote:{name}"), name };
+        Remote { export: export.name.clone(), sub: sub.clone(), place: format!("remote:{name}/{sub}"), name };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let outcome = runtime.block_on(sync_together(exports, local, &remote, options, recorder.clone()))?;
     let events = recorder.0.lock().unwrap().clone();
