@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::clock::Clocks;
 use super::compare::{Comparison, Own, compare};
 use super::control::{Control, row_size};
 use super::error::SessionError;
@@ -272,8 +273,7 @@ impl Run<'_> {
             self.local.clone(),
             plan,
             scanned,
-            self.met.now,
-            self.met.uncertainty,
+            Clocks { now: self.met.now, uncertainty: self.met.uncertainty },
             self.options.mirror,
             self.progress.clone(),
         );

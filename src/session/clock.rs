@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::core::age::Timestamp;
+use crate::core::side::Sides;
 
 /// What time it is by this system's clock, which a test may set wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -23,4 +24,13 @@ impl Clock {
             Timestamp::from_parts(i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos());
         Timestamp(now.0.saturating_add(self.ahead))
     }
+}
+
+/// What the hello told of both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clocks {
+    /// What each showed, at the same moment.
+    pub(crate) now: Sides<Timestamp>,
+    /// How far that may be off, in nanoseconds: half the round trip.
+    pub(crate) uncertainty: i64,
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::blocking;
-use super::clock::Clock;
+use super::clock::{Clock, Clocks};
 use super::control::Control;
 use super::error::SessionError;
 use super::hashes::ask_hashes;
@@ -256,17 +256,9 @@ impl Half<'_> {
             ));
         }
         let now = Sides { one: self.clock, two: self.begin.clock };
-        let local = self.opened.local.clone();
-        let mut work = Work::new(
-            Side::One,
-            local,
-            plan,
-            scanned,
-            now,
-            self.begin.uncertainty,
-            wish.mirror,
-            self.session.progress.clone(),
-        );
+        let clocks = Clocks { now, uncertainty: self.begin.uncertainty };
+        let (local, progress) = (self.opened.local.clone(), self.session.progress.clone());
+        let mut work = Work::new(Side::One, local, plan, scanned, clocks, wish.mirror, progress);
         let wanted = wanted(&work.plan, Side::One, &work.scanned, self.begin.base.is_none());
         let hashes = ask_hashes(control, &wanted.peer).await?;
         work.learn(wanted, hashes).await?;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::clock::Clocks;
 use super::error::SessionError;
 use super::local::Local;
 use super::progress::{Direction, Event, Progress};
@@ -13,7 +14,7 @@ use crate::core::guard::{Census, GuardError, MaxDelete, guard};
 use crate::core::moves::{Arrangement, Holdings, Wanted, arrange, wanted_hashes};
 use crate::core::path::RelPath;
 use crate::core::plan::{Act, Item, Plan, Source as From};
-use crate::core::side::{Side, Sides};
+use crate::core::side::Side;
 use crate::core::snapshot::Node;
 use crate::core::version::{Content, Version};
 use crate::protocol::message::{Failure, Need, Unhashed};
@@ -64,8 +65,7 @@ impl Work {
         local: Arc<Local>,
         plan: Plan,
         scanned: Scanned,
-        now: Sides<Timestamp>,
-        uncertainty: i64,
+        clocks: Clocks,
         mirror: bool,
         progress: Arc<dyn Progress>,
     ) -> Work {
@@ -76,8 +76,8 @@ impl Work {
             plan: Arc::new(plan),
             local,
             scanned,
-            now: *now.of(side),
-            uncertainty,
+            now: *clocks.now.of(side),
+            uncertainty: clocks.uncertainty,
             arrangement: Arrangement::default(),
             stage: None,
             progress,

@@ -16,7 +16,7 @@ use syncfiles::session::progress::{Event, ProblemKind};
 use crate::support::dice::{self, Dice, rounds, seeds};
 use crate::support::hub::Hub;
 use crate::support::pair::{Pair, Ran, Side, fast_folder};
-use crate::support::wander::{Hand, Ledger, kept, live};
+use crate::support::wander::{Contents, Hand, Ledger, kept, live};
 
 /// Nothing but changes may be in the way of a sync that races.
 fn only_changes(ran: &Ran) {
@@ -68,7 +68,7 @@ fn dawdle(dice: &mut Dice) {
 
 /// Replaces files in one step, as careful programs do, and keeps what stood there: so it never loses anything itself.
 /// Returns all that it wrote.
-fn replace(side: &Side, own: &Path, seed: u64, stop: &AtomicBool) -> BTreeSet<Vec<u8>> {
+fn replace(side: &Side, own: &Path, seed: u64, stop: &AtomicBool) -> Contents {
     let mut dice = Dice::new(seed);
     let mut wrote = BTreeSet::new();
     while !stop.load(Ordering::Relaxed) {
@@ -86,7 +86,7 @@ fn replace(side: &Side, own: &Path, seed: u64, stop: &AtomicBool) -> BTreeSet<Ve
 }
 
 /// Appends lines, each in a single write, as logs are written.
-fn append(side: &Side, seed: u64, stop: &AtomicBool) -> BTreeSet<Vec<u8>> {
+fn append(side: &Side, seed: u64, stop: &AtomicBool) -> Contents {
     let mut dice = Dice::new(seed);
     let mut wrote = BTreeSet::new();
     while !stop.load(Ordering::Relaxed) {
@@ -113,7 +113,7 @@ fn what_programs_write_while_syncs_run_is_live_or_kept() {
         let loggers = loggers.map(|(side, seed)| scope.spawn(move || append(side, seed, stop)));
         let synced = (0..rounds(25)).try_for_each(|_| pair.try_sync(|_| {}).map(|ran| only_changes(&ran)));
         stop.store(true, Ordering::Relaxed);
-        let all = |threads: [thread::ScopedJoinHandle<'_, BTreeSet<Vec<u8>>>; 2]| {
+        let all = |threads: [thread::ScopedJoinHandle<'_, Contents>; 2]| {
             threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<BTreeSet<_>>()
         };
         let written = (all(writers), all(loggers));
@@ -124,7 +124,7 @@ fn what_programs_write_while_syncs_run_is_live_or_kept() {
     pair.assert_same();
     let own = Side { root: own.path().into() };
     let found = [live(&pair.one), live(&pair.two), kept(&pair.one), kept(&pair.two), live(&own)];
-    let found: BTreeSet<Vec<u8>> = found.into_iter().flatten().collect();
+    let found: Contents = found.into_iter().flatten().collect();
     for content in &replaced {
         assert!(
             found.contains(content),
