@@ -218,8 +218,15 @@ async fn log_in(handle: &mut client::Handle<Visitor>, user: &str, login: Login) 
         let Some(key) = with_hash(handle, key).await.map_err(broken)? else { continue };
         match handle.authenticate_publickey(user, key).await {
             Ok(AuthResult::Success) => return Ok(()),
+            // A server that is still there names the methods that remain. Servers hang up after too many keys, but
+            // one is not too many: there the line was cut.
+            Ok(AuthResult::Failure { remaining_methods, .. })
+                if remaining_methods.is_empty() && tried.len() == 1 =>
+            {
+                return Err(broken(russh::Error::Disconnect));
+            }
             Ok(AuthResult::Failure { .. }) => {}
-            // Servers hang up after too many keys.
+            Err(error) if tried.len() == 1 => return Err(broken(error)),
             Err(_) => break,
         }
     }

@@ -19,6 +19,7 @@ mod hub;
 mod keys;
 mod kills;
 mod moves;
+mod odd_meetings;
 mod openssh;
 mod processes;
 mod protocol;

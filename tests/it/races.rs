@@ -7,16 +7,16 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use syncfiles::session::progress::ProblemKind;
+use syncfiles::session::progress::{Event, ProblemKind};
 
 use crate::support::dice::{self, Dice, rounds, seeds};
 use crate::support::hub::Hub;
 use crate::support::pair::{Pair, Ran, Side, fast_folder};
-use crate::support::wander::{Hand, Ledger, kept, live};
+use crate::support::wander::{Contents, Hand, Ledger, kept, live};
 
 /// Nothing but changes may be in the way of a sync that races.
 fn only_changes(ran: &Ran) {
@@ -68,7 +68,7 @@ fn dawdle(dice: &mut Dice) {
 
 /// Replaces files in one step, as careful programs do, and keeps what stood there: so it never loses anything itself.
 /// Returns all that it wrote.
-fn replace(side: &Side, own: &Path, seed: u64, stop: &AtomicBool) -> BTreeSet<Vec<u8>> {
+fn replace(side: &Side, own: &Path, seed: u64, stop: &AtomicBool) -> Contents {
     let mut dice = Dice::new(seed);
     let mut wrote = BTreeSet::new();
     while !stop.load(Ordering::Relaxed) {
@@ -86,7 +86,7 @@ fn replace(side: &Side, own: &Path, seed: u64, stop: &AtomicBool) -> BTreeSet<Ve
 }
 
 /// Appends lines, each in a single write, as logs are written.
-fn append(side: &Side, seed: u64, stop: &AtomicBool) -> BTreeSet<Vec<u8>> {
+fn append(side: &Side, seed: u64, stop: &AtomicBool) -> Contents {
     let mut dice = Dice::new(seed);
     let mut wrote = BTreeSet::new();
     while !stop.load(Ordering::Relaxed) {
@@ -113,7 +113,7 @@ fn what_programs_write_while_syncs_run_is_live_or_kept() {
         let loggers = loggers.map(|(side, seed)| scope.spawn(move || append(side, seed, stop)));
         let synced = (0..rounds(25)).try_for_each(|_| pair.try_sync(|_| {}).map(|ran| only_changes(&ran)));
         stop.store(true, Ordering::Relaxed);
-        let all = |threads: [thread::ScopedJoinHandle<'_, BTreeSet<Vec<u8>>>; 2]| {
+        let all = |threads: [thread::ScopedJoinHandle<'_, Contents>; 2]| {
             threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<BTreeSet<_>>()
         };
         let written = (all(writers), all(loggers));
@@ -124,7 +124,7 @@ fn what_programs_write_while_syncs_run_is_live_or_kept() {
     pair.assert_same();
     let own = Side { root: own.path().into() };
     let found = [live(&pair.one), live(&pair.two), kept(&pair.one), kept(&pair.two), live(&own)];
-    let found: BTreeSet<Vec<u8>> = found.into_iter().flatten().collect();
+    let found: Contents = found.into_iter().flatten().collect();
     for content in &replaced {
         assert!(
             found.contains(content),
@@ -137,4 +137,72 @@ fn what_programs_write_while_syncs_run_is_live_or_kept() {
     for line in &appended {
         assert!(lines.contains(&line[..]), "lost {}", String::from_utf8_lossy(line));
     }
+}
+
+/// A pair in which System 2 has edited `a`, and a way for it to edit it once more with what it hears.
+fn about_to_send() -> (Pair, impl Fn(&str) + Send + Sync + 'static) {
+    let pair = Pair::new();
+    pair.one.write("a", "agreed", 5000).write("b", "agreed too", 5000);
+    pair.sync();
+    pair.two.write("a", "edited", 1000);
+    let path = pair.two.path("a");
+    (pair, move |content: &str| fs::write(&path, content).unwrap())
+}
+
+#[test]
+fn a_source_that_changes_before_it_is_read_is_sent_as_it_is_then() {
+    let (pair, edit) = about_to_send();
+    let first = AtomicBool::new(true);
+    let ran = pair.sync_meddled(move |event| {
+        if matches!(event, Event::Planned(_)) && first.swap(false, Ordering::Relaxed) {
+            edit("edited while the sync ran");
+        }
+    });
+    assert_eq!(ran.outcome.problems, []);
+    assert!(ran.notices().contains("looking at them again"), "{}", ran.notices());
+    assert!(
+        !ran.events.iter().any(|event| matches!(event, Event::Problem(_))),
+        "what was settled is no problem"
+    );
+    pair.assert_same();
+    assert_eq!(pair.one.read("a").unwrap(), "edited while the sync ran");
+    pair.assert_settled();
+}
+
+#[test]
+fn a_source_that_goes_on_changing_is_reported_and_the_other_side_keeps_what_it_had() {
+    let (pair, edit) = about_to_send();
+    pair.one.write("b", "travels all the same", 10);
+    let count = AtomicUsize::new(0);
+    let ran = pair.sync_meddled(move |event| {
+        if matches!(event, Event::Planned(_)) {
+            edit(&format!("edit {}", count.fetch_add(1, Ordering::Relaxed)));
+        }
+    });
+    let [problem] = &ran.outcome.problems[..] else { panic!("{:?}", ran.outcome.problems) };
+    assert_eq!(problem.kind, ProblemKind::Changed);
+    assert_eq!(ran.events.iter().filter(|event| matches!(event, Event::Problem(_))).count(), 1);
+    assert_eq!(pair.one.read("a").unwrap(), "agreed");
+    assert_eq!(pair.two.read("b").unwrap(), "travels all the same");
+    pair.sync();
+    assert_eq!(pair.one.read("a").unwrap(), "edit 2");
+}
+
+#[test]
+fn an_edit_of_what_is_about_to_be_replaced_survives() {
+    let pair = Pair::new();
+    pair.one.write("a", "agreed", 5000).write("b", "b", 10);
+    pair.sync();
+    pair.one.write("a", "newer", 1000);
+    let path = pair.two.path("a");
+    let first = AtomicBool::new(true);
+    let ran = pair.sync_meddled(move |event| {
+        if matches!(event, Event::Committing) && first.swap(false, Ordering::Relaxed) {
+            fs::write(&path, "the user was here").unwrap();
+        }
+    });
+    assert_eq!((&ran.outcome.problems[..], ran.conflicts()), (&[][..], 1));
+    pair.assert_same();
+    assert_eq!(pair.one.read("a").unwrap(), "the user was here");
+    assert_eq!(pair.one.displaced(), [b"newer"]);
 }

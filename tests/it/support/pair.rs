@@ -131,13 +131,20 @@ fn collect(root: &Path, below: &Path, tree: &mut BTreeMap<PathBuf, Entry>) {
     }
 }
 
+/// What somebody else does when they hear of an event; the run waits for them.
+type Meddle = Box<dyn Fn(&Event) + Send + Sync>;
+
 /// Records every event of a run.
 #[derive(Default)]
-pub struct Recorder(pub Mutex<Vec<Event>>);
+struct Recorder {
+    events: Mutex<Vec<Event>>,
+    meddle: Option<Meddle>,
+}
 
 impl Progress for Recorder {
     fn event(&self, event: &Event) {
-        self.0.lock().unwrap().push(event.clone());
+        self.events.lock().unwrap().push(event.clone());
+        self.meddle.iter().for_each(|meddle| meddle(event));
     }
 }
 
@@ -238,6 +245,14 @@ impl Pair {
         sync_roots(Exports::new(vec![folder], self.home.path().join("state-two")), &self.one.root, &options)
     }
 
+    /// A sync in which somebody else acts on what they hear of it.
+    pub fn sync_meddled(&self, meddle: impl Fn(&Event) + Send + Sync + 'static) -> Ran {
+        let folder = Export { name: "one".into(), path: self.one.root.clone() };
+        let exports = Exports::new(vec![folder], self.home.path().join("state-one"));
+        let recorder = Recorder { meddle: Some(Box::new(meddle)), ..Recorder::default() };
+        sync_below(exports, &RelPath::root(), &self.two.root, &self.options(), recorder).unwrap()
+    }
+
     /// Checks that both sides hold the same.
     pub fn assert_same(&self) {
         assert_eq!(self.one.tree(), self.two.tree());
@@ -258,8 +273,27 @@ pub fn fast_folder() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
+/// One sync of System 2 with a folder below System 1.
+pub fn sync_sub(pair: &Pair, sub: &RelPath, change: impl FnOnce(&mut Options)) -> Result<Ran, SessionError> {
+    let mut options = pair.options();
+    change(&mut options);
+    let folder = Export { name: "one".into(), path: pair.one.root.clone() };
+    let exports = Exports::new(vec![folder], pair.home.path().join("state-one"));
+    sync_below(exports, sub, &pair.two.root, &options, Recorder::default())
+}
+
 /// One sync of the one folder in `exports` with `target`, over a stream in memory.
 pub fn sync_roots(exports: Exports, target: &Path, options: &Options) -> Result<Ran, SessionError> {
+    sync_below(exports, &RelPath::root(), target, options, Recorder::default())
+}
+
+fn sync_below(
+    exports: Exports,
+    sub: &RelPath,
+    target: &Path,
+    options: &Options,
+    recorder: Recorder,
+) -> Result<Ran, SessionError> {
     let opening = Opening {
         look: options.dry,
         create: true,
@@ -268,14 +302,14 @@ pub fn sync_roots(exports: Exports, target: &Path, options: &Options) -> Result<
         state_home: options.state_home.clone(),
         exclusive: Some(options.timeout),
     };
-    let recorder = Arc::new(Recorder::default());
+    let recorder = Arc::new(recorder);
     let local = Arc::new(Local::open(target, &RelPath::root(), opening)?);
     let export = &exports.folders[0];
     let name = export.path.display().to_string();
     let remote =
-        Remote { export: export.name.clone(), sub: RelPath::root(), place: format!("remote:{name}"), name };
+        Remote { export: export.name.clone(), sub: sub.clone(), place: format!("remote:{name}/{sub}"), name };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let outcome = runtime.block_on(sync_together(exports, local, &remote, options, recorder.clone()))?;
-    let events = recorder.0.lock().unwrap().clone();
+    let events = recorder.events.lock().unwrap().clone();
     Ok(Ran { outcome, events })
 }

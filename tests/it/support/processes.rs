@@ -44,7 +44,7 @@ impl Site {
         let mut seed = [0u8; 32];
         getrandom::fill(&mut seed).unwrap();
         let key = PrivateKey::from(russh::keys::ssh_key::private::Ed25519Keypair::from_seed(&seed));
-        key.write_openssh_file(&site.at("key"), LineEnding::LF).unwrap();
+        key.write_openssh_file(site.at("key"), LineEnding::LF).unwrap();
         let public = key.public_key().to_openssh().unwrap();
         std::fs::write(site.at("authorized_keys"), format!("{public}\n")).unwrap();
         site

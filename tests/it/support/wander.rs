@@ -206,8 +206,11 @@ pub fn date(path: &Path, time: SystemTime) {
     utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
 
+/// Whole contents of files and links.
+pub type Contents = BTreeSet<Vec<u8>>;
+
 /// Every content that a side shows: files as they are, links by their target. Nothing is no content.
-pub fn live(side: &Side) -> BTreeSet<Vec<u8>> {
+pub fn live(side: &Side) -> Contents {
     let content = |entry| match entry {
         Entry::File(_, content) => content,
         Entry::Link(target) => link_content(&target),
@@ -221,14 +224,14 @@ fn link_content(target: &Path) -> Vec<u8> {
 }
 
 /// Every content that a side's history keeps.
-pub fn kept(side: &Side) -> BTreeSet<Vec<u8>> {
+pub fn kept(side: &Side) -> Contents {
     let history = Side { root: side.root.join(".syncfiles/history") };
     if history.root.exists() { live(&history) } else { BTreeSet::new() }
 }
 
 /// The ledger: what each side held and kept before something happened.
 pub struct Ledger<'a> {
-    before: Vec<(&'a Side, BTreeSet<Vec<u8>>, BTreeSet<Vec<u8>>)>,
+    before: Vec<(&'a Side, Contents, Contents)>,
 }
 
 impl<'a> Ledger<'a> {
