@@ -4,9 +4,12 @@
 //! of kind, three bytes of length (big-endian), that many bytes. Only [`Frame::End`] means that the file is
 //! complete; a channel that closes without it has failed.
 
+use std::borrow::Cow;
+
 use bytes::{Buf, BytesMut};
 use thiserror::Error;
 
+use super::packed::unpack;
 use crate::core::digest::Digest;
 
 /// The most bytes in one frame: what fits, with its head, in one packet of the carrier.
@@ -27,11 +30,12 @@ pub struct Opening {
     pub offset: u64,
 }
 
-/// One frame, its content not copied from the packet it came in.
+/// One frame, its content not copied from the packet it came in unless it was compressed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Frame<'a> {
-    /// Kind 0: content bytes, in order. May come in several pieces, each as it arrives.
-    Data(&'a [u8]),
+    /// Kind 0: content bytes, in order. May come in several pieces, each as it arrives. Kind 3 is the same,
+    /// compressed: see [`packed`](super::packed).
+    Data(Cow<'a, [u8]>),
     /// Kind 1: all content was sent; the SHA-256 of the whole file, what was at the receiver before included.
     End(Digest),
     /// Kind 2: the sender cannot send it; 1 if it changed since the scan, 0 for other causes, then one line.
@@ -95,8 +99,10 @@ pub fn put_abort(bytes: &mut BytesMut, changed: bool, text: &str) {
 }
 
 const MAX_TEXT: usize = 1000;
+/// The kind of a compressed frame.
+pub(super) const PACKED: u8 = 3;
 
-fn head(kind: u8, length: usize) -> [u8; HEAD] {
+pub(super) fn head(kind: u8, length: usize) -> [u8; HEAD] {
     let [_, a, b, c] = (length as u32).to_be_bytes();
     [kind, a, b, c]
 }
@@ -104,7 +110,7 @@ fn head(kind: u8, length: usize) -> [u8; HEAD] {
 /// Takes a channel's bytes as they arrive, however they are split, and gives its opening and frames.
 #[derive(Debug, Default)]
 pub struct FrameReader {
-    /// What has arrived and was not given out; at most one small frame, or a head, is ever gathered here.
+    /// What has arrived and was not given out; at most one frame that is no plain data is ever gathered here.
     held: BytesMut,
     /// Bytes of the current data frame that are still to come.
     data: usize,
@@ -128,7 +134,7 @@ impl FrameReader {
                 let piece;
                 (piece, *bytes) = bytes.split_at(self.data.min(bytes.len()));
                 self.data -= piece.len();
-                return Ok((!piece.is_empty()).then_some(Frame::Data(piece)));
+                return Ok((!piece.is_empty()).then_some(Frame::Data(piece.into())));
             }
             if !self.gather(bytes, HEAD) {
                 return Ok(None);
@@ -141,6 +147,7 @@ impl FrameReader {
                     self.data = length;
                     self.held.clear();
                 }
+                PACKED if (1..=MAX_FRAME).contains(&length) => return self.small(bytes, length, packed),
                 1 if length == 32 => return self.small(bytes, length, end),
                 2 if (1..=1 + MAX_TEXT).contains(&length) => return self.small(bytes, length, abort),
                 _ => return Err(FrameError::Malformed),
@@ -177,6 +184,10 @@ fn end<'a>(content: &[u8]) -> Option<Frame<'a>> {
     Some(Frame::End(Digest(content.try_into().ok()?)))
 }
 
+fn packed<'a>(content: &[u8]) -> Option<Frame<'a>> {
+    unpack(content).ok().map(|content| Frame::Data(content.into()))
+}
+
 fn abort<'a>(content: &[u8]) -> Option<Frame<'a>> {
     let (&changed, text) = content.split_first()?;
     Some(Frame::Abort { changed: changed == 1, text: text.to_vec() })
@@ -194,7 +205,7 @@ mod tests {
             let mut bytes = piece;
             while let Some(frame) = reader.frame(&mut bytes)? {
                 match frame {
-                    Frame::Data(piece) => data.extend_from_slice(piece),
+                    Frame::Data(piece) => data.extend_from_slice(&piece),
                     other => others.push(other),
                 }
             }

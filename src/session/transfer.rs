@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::error::SessionError;
+use super::packing::Packer;
 use super::work::Work;
 use crate::protocol::frame::{self, Frame, FrameReader, HEAD, MAX_FRAME, OPENING, Opening};
 use crate::protocol::message::Failure;
@@ -40,14 +41,15 @@ pub(crate) async fn read(work: &Arc<Work>, item: u32, offset: u64, opening: Opti
 fn begin(work: &Work, item: u32, offset: u64, opening: Option<Opening>) -> Outgoing {
     match work.source(item) {
         Ok(source) if source.size() <= SMALL => {
-            let whole = read_whole(source, offset, opening);
+            let whole = read_whole(source, offset, opening, work.packing.packer());
             Outgoing::Whole(whole.unwrap_or_else(|error| aborted_by(opening, &error)))
         }
         Ok(source) => {
             let (blocks, rest) = mpsc::channel(BLOCKS_AHEAD);
+            let packer = work.packing.packer();
             let head = opening.map_or_else(Bytes::new, |opening| Bytes::copy_from_slice(&opening.encode()));
             // Reading goes on beside sending; it ends when all is read, or when nobody takes the blocks any more.
-            tokio::task::spawn_blocking(move || read_blocks(source, offset, &blocks));
+            tokio::task::spawn_blocking(move || read_blocks(source, offset, &blocks, packer));
             Outgoing::Stream(head, rest)
         }
         Err(error) => Outgoing::Whole(aborted_by(opening, &error)),
@@ -55,22 +57,27 @@ fn begin(work: &Work, item: u32, offset: u64, opening: Option<Opening>) -> Outgo
 }
 
 /// Opening, data frames and end of a small file in one buffer.
-fn read_whole(mut source: Source, offset: u64, opening: Option<Opening>) -> Result<Bytes, SourceError> {
+fn read_whole(
+    mut source: Source,
+    offset: u64,
+    opening: Option<Opening>,
+    mut packer: Option<Packer>,
+) -> Result<Bytes, SourceError> {
     let mut bytes = BytesMut::with_capacity(OPENING + source.size() as usize + 3 * HEAD + 64);
     if let Some(opening) = opening {
         bytes.extend_from_slice(&opening.encode());
     }
     source.skip(offset)?;
-    while put_data(&mut source, &mut bytes)? {}
+    while put_data(&mut source, &mut bytes, &mut packer)? {}
     frame::put_end(&mut bytes, &source.finish()?);
     Ok(bytes.freeze())
 }
 
 /// Reads a large file block by block until its end, or until nobody takes the blocks any more.
-fn read_blocks(mut source: Source, offset: u64, blocks: &mpsc::Sender<Bytes>) {
+fn read_blocks(mut source: Source, offset: u64, blocks: &mpsc::Sender<Bytes>, mut packer: Option<Packer>) {
     let mut skipped = source.skip(offset);
     while skipped.is_ok() && source.left() > 0 {
-        match read_block(&mut source) {
+        match read_block(&mut source, &mut packer) {
             Ok(block) => {
                 if blocks.blocking_send(block).is_err() {
                     return;
@@ -90,14 +97,21 @@ fn read_blocks(mut source: Source, offset: u64, blocks: &mpsc::Sender<Bytes>) {
     let _ = blocks.blocking_send(end);
 }
 
-fn read_block(source: &mut Source) -> Result<Bytes, SourceError> {
+fn read_block(source: &mut Source, packer: &mut Option<Packer>) -> Result<Bytes, SourceError> {
     let mut block = BytesMut::with_capacity(BLOCK_FRAMES * (HEAD + MAX_FRAME));
-    while block.len() < BLOCK_FRAMES * (HEAD + MAX_FRAME) && put_data(source, &mut block)? {}
+    while block.len() < BLOCK_FRAMES * (HEAD + MAX_FRAME) && put_data(source, &mut block, packer)? {}
     Ok(block.freeze())
 }
 
-/// Appends one data frame, as full as the file allows; false at the end of the file.
-fn put_data(source: &mut Source, bytes: &mut BytesMut) -> Result<bool, SourceError> {
+/// Appends one data frame, as full as the file allows, or a compressed block; false at the end of the file.
+fn put_data(
+    source: &mut Source,
+    bytes: &mut BytesMut,
+    packer: &mut Option<Packer>,
+) -> Result<bool, SourceError> {
+    if let Some(packer) = packer {
+        return packer.fill(source, bytes);
+    }
     let start = bytes.len();
     let room = MAX_FRAME.min(usize::try_from(source.left()).unwrap_or(MAX_FRAME));
     bytes.resize(start + HEAD + room, 0);
@@ -209,7 +223,7 @@ async fn receive_whole(
         while let Some(frame) = frames.frame(&mut bytes).map_err(Broken::failed)? {
             match frame {
                 Frame::Data(piece) if content.len() + piece.len() <= SMALL as usize => {
-                    content.extend_from_slice(piece)
+                    content.extend_from_slice(&piece)
                 }
                 Frame::Data(_) => return Err(Broken::failed("more content came than was promised")),
                 Frame::End(digest) => break 'all digest,
@@ -262,7 +276,7 @@ fn write_stream(
         work.advanced(item, bytes.len() as u64);
         while let Some(frame) = frames.frame(&mut bytes).map_err(Broken::failed)? {
             match frame {
-                Frame::Data(piece) => incoming.write(piece).map_err(Broken::failed)?,
+                Frame::Data(piece) => incoming.write(&piece).map_err(Broken::failed)?,
                 Frame::End(digest) => return work.finish(incoming, digest).map_err(Broken::Failed),
                 Frame::Abort { changed, text } => return Err(aborted_there(changed, &text)),
             }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::SessionError;
 use super::local::Local;
+use super::packing::Packing;
 use super::progress::{Direction, Event, Progress};
 use super::scanned::Scanned;
 use crate::core::age::{Timestamp, edited_at};
@@ -39,6 +40,8 @@ pub(crate) struct Work {
     /// The digest of the plan as both sides made it, before this one learned more hashes.
     agreed: Digest,
     mirror: bool,
+    /// What is done to content on its way out.
+    pub(crate) packing: Packing,
     state: Mutex<Gathered>,
 }
 
@@ -77,6 +80,7 @@ impl Work {
             arrangement: Arrangement::default(),
             stage: None,
             progress,
+            packing: Packing::default(),
             state: Mutex::default(),
         }
     }

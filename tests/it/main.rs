@@ -21,3 +21,4 @@ mod questions;
 mod reconcile;
 mod stories;
 mod support;
+mod wire;

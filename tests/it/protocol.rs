@@ -15,6 +15,7 @@ use syncfiles::protocol::frame::{Opening, data_head, put_abort, put_end};
 use syncfiles::protocol::message::{
     Begin, Failure, FolderPart, Hello, Keep, Listed, Message, Need, Refusal, Room, Unhashed, Welcome, Wish,
 };
+use syncfiles::protocol::packed::{Compress, put_packed};
 use syncfiles::protocol::rows::Row;
 
 /// Hexadecimal; blanks aside.
@@ -53,6 +54,7 @@ fn hello() -> Hello {
         new_root: false,
         max_delete: "50%".into(),
         keep: Some(Keep { days: 30, room: Room::Percent(10) }),
+        compress: Compress::Always,
     };
     let rules = vec!["*.o".into()];
     let extensions = vec![("x".into(), vec![255])];
@@ -61,7 +63,7 @@ fn hello() -> Hello {
 
 const HELLO: &str = "73796e6366696c657300 0001 0001
     07 666f6c64657231  03 612f62  01 07070707070707070707070707070707
-    00 00 00 01 00 01 01 00 00  03 353025  01 1e 01 0a
+    00 00 00 01 00 01 01 00 00  03 353025  01 1e 01 0a  01
     01 03 2a2e6f  01 01 78 01 ff";
 
 #[test]
@@ -207,4 +209,7 @@ fn the_bytes_of_a_file_s_channel_are_these() {
     put_end(&mut stream, &Digest([0xab; 32]));
     put_abort(&mut stream, true, "gone");
     assert_eq!(hex(&stream), hex(&golden("0000effc 01000020 ab*32 02000005 01 676f6e65")));
+    let mut packed = BytesMut::new();
+    assert!(put_packed(&mut packed, &[b'a'; 1000]));
+    assert_eq!(hex(&packed), hex(&golden("03000013 28b52ffd 60e802 4d0000 1061 61 01 00 e32b 8005")));
 }
