@@ -10,6 +10,7 @@ use bytes::{Buf, BytesMut};
 use thiserror::Error;
 
 use super::packed::unpack;
+use crate::core::chunk::{Chunk, Cutting};
 use crate::core::digest::Digest;
 
 /// The most bytes in one frame: what fits, with its head, in one packet of the carrier.
@@ -19,11 +20,18 @@ pub const HEAD: usize = 4;
 /// Bytes of an encoded [`Opening`].
 pub const OPENING: usize = 13;
 
-/// The first bytes on a file's channel, from System 2: 1 byte (1 push, 2 pull), item (4, big-endian), offset (8).
+/// Bytes of an encoded [`Chunk`].
+const CHUNK: usize = 11;
+/// The most chunks in one frame.
+pub const CHUNKS: usize = MAX_FRAME / CHUNK;
+
+/// The first bytes on a file's channel, from System 2: 1 byte (1 push, 2 pull; 3 and 4 the same as a delta), item (4, big-endian), offset (8).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Opening {
     /// Whether System 2 sends the content (else it asks System 1 to).
     pub push: bool,
+    /// Whether the receiver tells the chunks of the version that it has, and the sender copies from that.
+    pub delta: bool,
     /// Index into the plan.
     pub item: u32,
     /// Content before this offset is already at the receiver.
@@ -45,6 +53,17 @@ pub enum Frame<'a> {
         /// One line for the report, not yet escaped.
         text: Vec<u8>,
     },
+    /// Kind 4, from the receiver: how the version that it has is cut.
+    Cutting(Cutting),
+    /// Kind 5, from the receiver: chunks of that version, in order; none at the end of the list.
+    Chunks(Vec<Chunk>),
+    /// Kind 6: content as in the version that the receiver has.
+    Copy {
+        /// Where it is there.
+        offset: u64,
+        /// Bytes, at least one.
+        length: u64,
+    },
 }
 
 /// Bytes that are no frame.
@@ -59,7 +78,7 @@ impl Opening {
     /// As bytes.
     pub fn encode(self) -> [u8; OPENING] {
         let mut bytes = [0; OPENING];
-        bytes[0] = if self.push { 1 } else { 2 };
+        bytes[0] = if self.push { 1 } else { 2 } + if self.delta { 2 } else { 0 };
         bytes[1..5].copy_from_slice(&self.item.to_be_bytes());
         bytes[5..].copy_from_slice(&self.offset.to_be_bytes());
         bytes
@@ -70,12 +89,14 @@ impl Opening {
         if bytes.len() != OPENING {
             return Err(FrameError::Malformed);
         }
-        let push = match bytes.get_u8() {
-            1 => true,
-            2 => false,
+        let (push, delta) = match bytes.get_u8() {
+            1 => (true, false),
+            2 => (false, false),
+            3 => (true, true),
+            4 => (false, true),
             _ => return Err(FrameError::Malformed),
         };
-        Ok(Opening { push, item: bytes.get_u32(), offset: bytes.get_u64() })
+        Ok(Opening { push, delta, item: bytes.get_u32(), offset: bytes.get_u64() })
     }
 }
 
@@ -98,6 +119,32 @@ pub fn put_abort(bytes: &mut BytesMut, changed: bool, text: &str) {
     bytes.extend_from_slice(text);
 }
 
+/// Appends how the receiver's version is cut.
+pub fn put_cutting(bytes: &mut BytesMut, cutting: &Cutting) {
+    bytes.extend_from_slice(&head(4, CUTTING));
+    bytes.extend_from_slice(&[cutting.log2()]);
+    bytes.extend_from_slice(cutting.key());
+}
+
+/// Appends one frame of at most [`CHUNKS`] chunks; more are not told.
+pub fn put_chunks(bytes: &mut BytesMut, chunks: &[Chunk]) {
+    let chunks = &chunks[..chunks.len().min(CHUNKS)];
+    bytes.extend_from_slice(&head(5, CHUNK * chunks.len()));
+    for chunk in chunks {
+        bytes.extend_from_slice(&chunk.length.to_be_bytes()[1..]);
+        bytes.extend_from_slice(&chunk.hash.to_be_bytes());
+    }
+}
+
+/// Appends a copy frame.
+pub fn put_copy(bytes: &mut BytesMut, offset: u64, length: u64) {
+    bytes.extend_from_slice(&head(6, 16));
+    bytes.extend_from_slice(&offset.to_be_bytes());
+    bytes.extend_from_slice(&length.to_be_bytes());
+}
+
+/// Bytes of an encoded [`Cutting`].
+const CUTTING: usize = 17;
 const MAX_TEXT: usize = 1000;
 /// The kind of a compressed frame.
 pub(super) const PACKED: u8 = 3;
@@ -148,6 +195,9 @@ impl FrameReader {
                     self.held.clear();
                 }
                 PACKED if (1..=MAX_FRAME).contains(&length) => return self.small(bytes, length, packed),
+                4 if length == CUTTING => return self.small(bytes, length, cutting),
+                5 if length <= MAX_FRAME && length.is_multiple_of(CHUNK) => return self.small(bytes, length, chunks),
+                6 if length == 16 => return self.small(bytes, length, copy),
                 1 if length == 32 => return self.small(bytes, length, end),
                 2 if (1..=1 + MAX_TEXT).contains(&length) => return self.small(bytes, length, abort),
                 _ => return Err(FrameError::Malformed),
@@ -182,6 +232,25 @@ impl FrameReader {
 
 fn end<'a>(content: &[u8]) -> Option<Frame<'a>> {
     Some(Frame::End(Digest(content.try_into().ok()?)))
+}
+
+fn cutting<'a>(content: &[u8]) -> Option<Frame<'a>> {
+    let (&log2, key) = content.split_first()?;
+    Cutting::new(log2, key.try_into().ok()?).map(Frame::Cutting)
+}
+
+fn chunks<'a>(mut content: &[u8]) -> Option<Frame<'a>> {
+    let mut chunks = Vec::with_capacity(content.len() / CHUNK);
+    while content.remaining() >= CHUNK {
+        let length = content.get_uint(3) as u32;
+        chunks.push(Chunk { length, hash: content.get_u64() });
+    }
+    Some(Frame::Chunks(chunks))
+}
+
+fn copy<'a>(mut content: &[u8]) -> Option<Frame<'a>> {
+    let (offset, length) = (content.try_get_u64().ok()?, content.try_get_u64().ok()?);
+    (length > 0).then_some(Frame::Copy { offset, length })
 }
 
 fn packed<'a>(content: &[u8]) -> Option<Frame<'a>> {

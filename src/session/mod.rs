@@ -1,12 +1,13 @@
 //! Joins the rooms: one sync seen from System 2, one from System 1.
 //!
 //! Reading order: [`client`] and [`server`] tell the story from each side; `compare` and `listing` find what
-//! differs; `work`, `pump`, `transfer` and `perform` carry the plan out (`packing` compresses what they send); `local` and `scanned` are a side's own.
+//! differs; `work`, `pump`, `transfer` and `perform` carry the plan out (`packing` compresses what they send, `delta` leaves out what the other side has); `local` and `scanned` are a side's own.
 
 pub mod client;
 mod clock;
 mod compare;
 mod control;
+mod delta;
 mod error;
 mod greeting;
 mod hashes;

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use super::delta;
 use super::error::SessionError;
 use super::packing::Packer;
 use super::work::Work;
@@ -125,7 +126,7 @@ fn put_data(
     Ok(true)
 }
 
-fn aborted_by(opening: Option<Opening>, error: &SourceError) -> Bytes {
+pub(super) fn aborted_by(opening: Option<Opening>, error: &SourceError) -> Bytes {
     aborted(opening, matches!(error, SourceError::Changed), &error.to_string())
 }
 
@@ -189,8 +190,11 @@ pub(crate) async fn receive(
     Ok(())
 }
 
+/// Of a frame that only a receiver sends, or that a small file cannot have.
+const MISPLACED: &str = "the other end sent a frame that has no place there";
+
 /// Why a file did not arrive.
-enum Broken {
+pub(super) enum Broken {
     Failed(Failure),
     Carrier(CarrierError),
 }
@@ -228,6 +232,7 @@ async fn receive_whole(
                 Frame::Data(_) => return Err(Broken::failed("more content came than was promised")),
                 Frame::End(digest) => break 'all digest,
                 Frame::Abort { changed, text } => return Err(aborted_there(changed, &text)),
+                _ => return Err(Broken::failed(MISPLACED)),
             }
         }
     };
@@ -271,21 +276,26 @@ fn write_stream(
     mut packets: mpsc::Receiver<(Chunk, usize)>,
 ) -> Result<Staged, Broken> {
     let mut incoming: Incoming = work.incoming(item).map_err(Broken::Failed)?;
+    let mut old = None;
     while let Some((chunk, from)) = packets.blocking_recv() {
         let mut bytes = &chunk[from..];
         work.advanced(item, bytes.len() as u64);
         while let Some(frame) = frames.frame(&mut bytes).map_err(Broken::failed)? {
             match frame {
                 Frame::Data(piece) => incoming.write(&piece).map_err(Broken::failed)?,
+                Frame::Copy { offset, length } => {
+                    work.copy(item, &mut old, (offset, length), &mut incoming).map_err(Broken::Failed)?
+                }
                 Frame::End(digest) => return work.finish(incoming, digest).map_err(Broken::Failed),
                 Frame::Abort { changed, text } => return Err(aborted_there(changed, &text)),
+                _ => return Err(Broken::failed(MISPLACED)),
             }
         }
     }
     Err(Broken::failed("the connection to the other side ended before the file did"))
 }
 
-async fn next_chunk(
+pub(super) async fn next_chunk(
     first: &mut Option<(Chunk, usize)>,
     reader: &mut ChannelReader,
 ) -> Result<(Chunk, usize), Broken> {
@@ -306,19 +316,29 @@ fn aborted_there(changed: bool, text: &[u8]) -> Broken {
 /// Serves one channel that the client opened: sends what it asks for, or receives what it brings.
 ///
 /// What is not in the plan, or was brought already, is not taken: the channel is dropped.
-pub(crate) async fn serve_file(work: Arc<Work>, channel: Channel) {
-    let Channel { mut reader, mut writer } = channel;
+pub(crate) async fn serve_file(work: Arc<Work>, mut channel: Channel) {
     let mut frames = FrameReader::default();
-    let Ok((opening, first)) = opening(&mut frames, &mut reader).await else { return };
+    let Ok((opening, first)) = opening(&mut frames, &mut channel.reader).await else { return };
+    let Opening { item, offset, .. } = opening;
+    let permit = if opening.delta { work.deltas.acquire().await.ok() } else { None };
     if !opening.push {
-        let outgoing = read(&work, opening.item, opening.offset, None).await;
-        let _ = send(&work, opening.item, outgoing, &mut writer).await;
+        if permit.is_some() {
+            let _ = delta::send(&work, item, offset, None, (frames, first), &mut channel).await;
+            drop(permit);
+        } else {
+            let outgoing = read(&work, item, offset, None).await;
+            let _ = send(&work, item, outgoing, &mut channel.writer).await;
+        }
         // The client closes first; until then the channel is its own.
-        while let Ok(Some(_)) = reader.next().await {}
-    } else if work.claim(opening.item, opening.offset) {
-        let received = receive(&work, opening.item, frames, first, &mut reader).await;
+        while let Ok(Some(_)) = channel.reader.next().await {}
+    } else if work.claim(item, offset) {
+        let received = if permit.is_some() {
+            delta::receive(&work, item, frames, first, &mut channel).await
+        } else {
+            receive(&work, item, frames, first, &mut channel.reader).await
+        };
         if received.is_err() {
-            work.failed(opening.item, Failure::Failed("the connection was lost".into()));
+            work.failed(item, Failure::Failed("the connection was lost".into()));
         }
     }
 }

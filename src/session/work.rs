@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Semaphore;
+
 use super::error::SessionError;
 use super::local::Local;
 use super::packing::Packing;
@@ -42,6 +44,8 @@ pub(crate) struct Work {
     mirror: bool,
     /// What is done to content on its way out.
     pub(crate) packing: Packing,
+    /// Files that go as a delta, of which only so many are under way at once.
+    pub(crate) deltas: Semaphore,
     state: Mutex<Gathered>,
 }
 
@@ -81,6 +85,7 @@ impl Work {
             stage: None,
             progress,
             packing: Packing::default(),
+            deltas: Semaphore::new(super::delta::AT_ONCE),
             state: Mutex::default(),
         }
     }

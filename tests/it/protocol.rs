@@ -199,9 +199,12 @@ fn every_message_is_these_bytes() {
 
 #[test]
 fn the_bytes_of_a_file_s_channel_are_these() {
-    assert_eq!(hex(&Opening { push: true, item: 300, offset: 0 }.encode()), "010000012c0000000000000000");
     assert_eq!(
-        hex(&Opening { push: false, item: 1, offset: 1 << 32 }.encode()),
+        hex(&Opening { push: true, delta: false, item: 300, offset: 0 }.encode()),
+        "010000012c0000000000000000"
+    );
+    assert_eq!(
+        hex(&Opening { push: false, delta: false, item: 1, offset: 1 << 32 }.encode()),
         "02000000010000000100000000"
     );
     let mut stream = BytesMut::new();
