@@ -196,7 +196,9 @@ impl FrameReader {
                 }
                 PACKED if (1..=MAX_FRAME).contains(&length) => return self.small(bytes, length, packed),
                 4 if length == CUTTING => return self.small(bytes, length, cutting),
-                5 if length <= MAX_FRAME && length.is_multiple_of(CHUNK) => return self.small(bytes, length, chunks),
+                5 if length <= MAX_FRAME && length.is_multiple_of(CHUNK) => {
+                    return self.small(bytes, length, chunks);
+                }
                 6 if length == 16 => return self.small(bytes, length, copy),
                 1 if length == 32 => return self.small(bytes, length, end),
                 2 if (1..=1 + MAX_TEXT).contains(&length) => return self.small(bytes, length, abort),

@@ -216,14 +216,23 @@ impl Pair {
     ) -> Result<Ran, SessionError> {
         let mut options = self.options();
         change(&mut options);
-        let mut exports = Exports {
+        let mut exports = self.exports();
+        serve(&mut exports);
+        sync_roots(exports, &self.two.root, &options)
+    }
+
+    /// Syncs while `progress` watches, and does what it does.
+    pub fn sync_watched(&self, progress: Arc<dyn Progress>) -> Result<Outcome, SessionError> {
+        sync_watched(self.exports(), &self.two.root, &self.options(), progress)
+    }
+
+    fn exports(&self) -> Exports {
+        Exports {
             folders: vec![Export { name: "one".into(), path: self.one.root.clone() }],
             read_only: false,
             no_delete: false,
             state_home: self.home.path().join("state-one"),
-        };
-        serve(&mut exports);
-        sync_roots(exports, &self.two.root, &options)
+        }
     }
 
     /// Checks that both sides hold the same.
@@ -243,6 +252,19 @@ impl Pair {
 
 /// One sync of the one folder in `exports` with `target`, over a stream in memory.
 pub fn sync_roots(exports: Exports, target: &Path, options: &Options) -> Result<Ran, SessionError> {
+    let recorder = Arc::new(Recorder::default());
+    let outcome = sync_watched(exports, target, options, recorder.clone())?;
+    let events = recorder.0.lock().unwrap().clone();
+    Ok(Ran { outcome, events })
+}
+
+/// As above, telling `progress`.
+fn sync_watched(
+    exports: Exports,
+    target: &Path,
+    options: &Options,
+    progress: Arc<dyn Progress>,
+) -> Result<Outcome, SessionError> {
     let opening = Opening {
         look: options.dry,
         create: true,
@@ -251,14 +273,11 @@ pub fn sync_roots(exports: Exports, target: &Path, options: &Options) -> Result<
         state_home: options.state_home.clone(),
         exclusive: Some(options.timeout),
     };
-    let recorder = Arc::new(Recorder::default());
     let local = Arc::new(Local::open(target, &RelPath::root(), opening)?);
     let export = &exports.folders[0];
     let name = export.path.display().to_string();
     let remote =
         Remote { export: export.name.clone(), sub: RelPath::root(), place: format!("remote:{name}"), name };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let outcome = runtime.block_on(sync_together(exports, local, &remote, options, recorder.clone()))?;
-    let events = recorder.0.lock().unwrap().clone();
-    Ok(Ran { outcome, events })
+    runtime.block_on(sync_together(exports, local, &remote, options, progress))
 }
