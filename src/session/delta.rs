@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::error::SessionError;
-use super::packing::{Packer, put_plain};
+use super::outlet::write_delta;
 use super::transfer;
 use super::work::{Work, failure};
 use crate::core::chunk::{Chunk, Cutting};
@@ -16,12 +16,10 @@ use crate::core::plan::Act;
 use crate::core::side::Side;
 use crate::core::snapshot::Node;
 use crate::core::version::Content;
-use crate::protocol::frame::{
-    CHUNKS, Frame, FrameReader, Opening, put_chunks, put_copy, put_cutting, put_end,
-};
+use crate::protocol::frame::{CHUNKS, Frame, FrameReader, Opening, put_chunks, put_cutting};
 use crate::protocol::message::Failure;
 use crate::replica::chunks::Old;
-use crate::replica::delta::{Known, Piece, delta};
+use crate::replica::delta::Known;
 use crate::replica::incoming::Incoming;
 use crate::replica::source::SourceError;
 use crate::ssh::{CarrierError, Channel, ChannelReader, ChannelWriter, Chunk as Packet};
@@ -34,9 +32,6 @@ const LARGEST: u64 = 1 << 40;
 pub(super) const AT_ONCE: usize = 4;
 /// Chunks that are told at a time: few, so that the sender can begin.
 const TOLD: usize = CHUNKS / 32;
-/// New bytes that are gathered, and bytes that are copied, before the receiver is told of them.
-const NEW: usize = 512 * 1024;
-const COPIED: u64 = 4 << 20;
 
 impl Work {
     /// Whether an item's content goes as a delta: both sides have a file there, worth the question.
@@ -226,117 +221,5 @@ async fn listen(
                 _ => return,
             }
         }
-    }
-}
-
-/// Reads the new version and says it in frames.
-fn write_delta(work: &Work, item: u32, offset: u64, known: &Known, blocks: mpsc::Sender<(Bytes, u64)>) {
-    let packer = work.packing.packer();
-    let mut outlet = Outlet {
-        blocks,
-        packer,
-        skip: offset,
-        new: Vec::new(),
-        copied: (0, 0),
-        bytes: BytesMut::new(),
-        advance: 0,
-    };
-    let digest = work.source(item).and_then(|mut source| {
-        let read = |buffer: &mut [u8]| {
-            let room = buffer.len().min(usize::try_from(source.left()).unwrap_or(usize::MAX));
-            source.fill(&mut buffer[..room])
-        };
-        delta(known, read, |piece| outlet.put(piece))?;
-        source.finish()
-    });
-    outlet.finish(digest);
-}
-
-/// Gathers pieces into frames.
-struct Outlet {
-    blocks: mpsc::Sender<(Bytes, u64)>,
-    packer: Option<Packer>,
-    /// Bytes that the receiver has already, from an earlier run.
-    skip: u64,
-    /// New bytes not yet framed, or a range not yet framed (offset, length): never both.
-    new: Vec<u8>,
-    copied: (u64, u64),
-    bytes: BytesMut,
-    /// Bytes of the file that the frames in `bytes` stand for, less what they are long.
-    advance: u64,
-}
-
-impl Outlet {
-    fn put(&mut self, piece: Piece<'_>) -> Result<(), SourceError> {
-        match piece {
-            Piece::Literal(bytes) => {
-                let skipped = self.skipped(bytes.len() as u64);
-                self.end_copy();
-                self.new.extend_from_slice(&bytes[skipped as usize..]);
-                if self.new.len() < NEW {
-                    return Ok(());
-                }
-                self.end_new();
-            }
-            Piece::Copy { offset, length } => {
-                let skipped = self.skipped(length);
-                let (offset, length) = (offset + skipped, length - skipped);
-                self.end_new();
-                if self.copied.0 + self.copied.1 != offset {
-                    self.end_copy();
-                    self.copied.0 = offset;
-                }
-                self.copied.1 += length;
-                if self.copied.1 < COPIED {
-                    return Ok(());
-                }
-                self.end_copy();
-            }
-        }
-        self.flush()
-    }
-
-    /// How much of the next `length` bytes the receiver has.
-    fn skipped(&mut self, length: u64) -> u64 {
-        let skipped = self.skip.min(length);
-        self.skip -= skipped;
-        skipped
-    }
-
-    fn end_copy(&mut self) {
-        let (offset, length) = self.copied;
-        if length > 0 {
-            put_copy(&mut self.bytes, offset, length);
-            self.advance += length;
-        }
-        self.copied = (offset + length, 0);
-    }
-
-    fn end_new(&mut self) {
-        match &mut self.packer {
-            Some(packer) => packer.put(&self.new, &mut self.bytes),
-            None => put_plain(&self.new, &mut self.bytes),
-        }
-        self.advance += self.new.len() as u64;
-        self.new.clear();
-    }
-
-    fn flush(&mut self) -> Result<(), SourceError> {
-        let advance = std::mem::take(&mut self.advance);
-        let sent = self.blocks.blocking_send((self.bytes.split().freeze(), advance));
-        // Nobody takes it any more: what is said here is said to nobody.
-        sent.map_err(|_| SourceError::Changed)
-    }
-
-    fn finish(mut self, digest: Result<crate::core::digest::Digest, SourceError>) {
-        match digest {
-            Ok(digest) => {
-                self.end_copy();
-                self.end_new();
-                put_end(&mut self.bytes, &digest);
-            }
-            Err(error) => self.bytes.extend_from_slice(&transfer::aborted_by(None, &error)),
-        }
-        let _ = self.flush();
     }
 }

@@ -1,7 +1,7 @@
 //! Joins the rooms: one sync seen from System 2, one from System 1.
 //!
 //! Reading order: [`client`] and [`server`] tell the story from each side; `compare` and `listing` find what
-//! differs; `work`, `pump`, `transfer` and `perform` carry the plan out (`packing` compresses what they send, `delta` leaves out what the other side has); `local` and `scanned` are a side's own.
+//! differs; `work`, `pump`, `transfer` and `perform` carry the plan out (`packing` compresses what they send, `delta` and `outlet` leave out what the other side has); `local` and `scanned` are a side's own.
 
 pub mod client;
 mod clock;
@@ -14,6 +14,7 @@ mod hashes;
 mod listing;
 mod local;
 mod options;
+mod outlet;
 mod packing;
 mod perform;
 pub mod progress;
