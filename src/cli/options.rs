@@ -191,6 +191,16 @@ impl ShowArgs {
     }
 }
 
+impl From<Compress> for crate::protocol::packed::Compress {
+    fn from(compress: Compress) -> Self {
+        match compress {
+            Compress::Auto => Self::Auto,
+            Compress::Always => Self::Always,
+            Compress::Never => Self::Never,
+        }
+    }
+}
+
 impl From<Conflict> for ConflictPolicy {
     fn from(conflict: Conflict) -> ConflictPolicy {
         match conflict {

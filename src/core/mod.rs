@@ -4,6 +4,7 @@
 
 pub mod age;
 pub mod base;
+pub mod chunk;
 mod contest;
 mod decision;
 pub mod digest;

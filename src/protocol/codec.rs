@@ -146,6 +146,7 @@ mod tests {
             max_delete: "50%".into(),
             whole: false,
             keep: None,
+            compress: crate::protocol::packed::Compress::Auto,
         };
         let (export, sub) = ("folder1".into(), RelPath::root());
         Hello { export, sub, root: Some([7; 16]), wish, rules: vec![], extensions: vec![] }

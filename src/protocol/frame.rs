@@ -4,9 +4,13 @@
 //! of kind, three bytes of length (big-endian), that many bytes. Only [`Frame::End`] means that the file is
 //! complete; a channel that closes without it has failed.
 
+use std::borrow::Cow;
+
 use bytes::{Buf, BytesMut};
 use thiserror::Error;
 
+use super::packed::unpack;
+use crate::core::chunk::{Chunk, Cutting};
 use crate::core::digest::Digest;
 
 /// The most bytes in one frame: what fits, with its head, in one packet of the carrier.
@@ -16,22 +20,30 @@ pub const HEAD: usize = 4;
 /// Bytes of an encoded [`Opening`].
 pub const OPENING: usize = 13;
 
-/// The first bytes on a file's channel, from System 2: 1 byte (1 push, 2 pull), item (4, big-endian), offset (8).
+/// Bytes of an encoded [`Chunk`].
+const CHUNK: usize = 11;
+/// The most chunks in one frame.
+pub const CHUNKS: usize = MAX_FRAME / CHUNK;
+
+/// The first bytes on a file's channel, from System 2: 1 byte (1 push, 2 pull; 3 and 4 the same as a delta), item (4, big-endian), offset (8).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Opening {
     /// Whether System 2 sends the content (else it asks System 1 to).
     pub push: bool,
+    /// Whether the receiver tells the chunks of the version that it has, and the sender copies from that.
+    pub delta: bool,
     /// Index into the plan.
     pub item: u32,
     /// Content before this offset is already at the receiver.
     pub offset: u64,
 }
 
-/// One frame, its content not copied from the packet it came in.
+/// One frame, its content not copied from the packet it came in unless it was compressed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Frame<'a> {
-    /// Kind 0: content bytes, in order. May come in several pieces, each as it arrives.
-    Data(&'a [u8]),
+    /// Kind 0: content bytes, in order. May come in several pieces, each as it arrives. Kind 3 is the same,
+    /// compressed: see [`packed`](super::packed).
+    Data(Cow<'a, [u8]>),
     /// Kind 1: all content was sent; the SHA-256 of the whole file, what was at the receiver before included.
     End(Digest),
     /// Kind 2: the sender cannot send it; 1 if it changed since the scan, 0 for other causes, then one line.
@@ -40,6 +52,17 @@ pub enum Frame<'a> {
         changed: bool,
         /// One line for the report, not yet escaped.
         text: Vec<u8>,
+    },
+    /// Kind 4, from the receiver: how the version that it has is cut.
+    Cutting(Cutting),
+    /// Kind 5, from the receiver: chunks of that version, in order; none at the end of the list.
+    Chunks(Vec<Chunk>),
+    /// Kind 6: content as in the version that the receiver has.
+    Copy {
+        /// Where it is there.
+        offset: u64,
+        /// Bytes, at least one.
+        length: u64,
     },
 }
 
@@ -55,7 +78,7 @@ impl Opening {
     /// As bytes.
     pub fn encode(self) -> [u8; OPENING] {
         let mut bytes = [0; OPENING];
-        bytes[0] = if self.push { 1 } else { 2 };
+        bytes[0] = if self.push { 1 } else { 2 } + if self.delta { 2 } else { 0 };
         bytes[1..5].copy_from_slice(&self.item.to_be_bytes());
         bytes[5..].copy_from_slice(&self.offset.to_be_bytes());
         bytes
@@ -66,12 +89,14 @@ impl Opening {
         if bytes.len() != OPENING {
             return Err(FrameError::Malformed);
         }
-        let push = match bytes.get_u8() {
-            1 => true,
-            2 => false,
+        let (push, delta) = match bytes.get_u8() {
+            1 => (true, false),
+            2 => (false, false),
+            3 => (true, true),
+            4 => (false, true),
             _ => return Err(FrameError::Malformed),
         };
-        Ok(Opening { push, item: bytes.get_u32(), offset: bytes.get_u64() })
+        Ok(Opening { push, delta, item: bytes.get_u32(), offset: bytes.get_u64() })
     }
 }
 
@@ -94,9 +119,37 @@ pub fn put_abort(bytes: &mut BytesMut, changed: bool, text: &str) {
     bytes.extend_from_slice(text);
 }
 
-const MAX_TEXT: usize = 1000;
+/// Appends how the receiver's version is cut.
+pub fn put_cutting(bytes: &mut BytesMut, cutting: &Cutting) {
+    bytes.extend_from_slice(&head(4, CUTTING));
+    bytes.extend_from_slice(&[cutting.log2()]);
+    bytes.extend_from_slice(cutting.key());
+}
 
-fn head(kind: u8, length: usize) -> [u8; HEAD] {
+/// Appends one frame of at most [`CHUNKS`] chunks; more are not told.
+pub fn put_chunks(bytes: &mut BytesMut, chunks: &[Chunk]) {
+    let chunks = &chunks[..chunks.len().min(CHUNKS)];
+    bytes.extend_from_slice(&head(5, CHUNK * chunks.len()));
+    for chunk in chunks {
+        bytes.extend_from_slice(&chunk.length.to_be_bytes()[1..]);
+        bytes.extend_from_slice(&chunk.hash.to_be_bytes());
+    }
+}
+
+/// Appends a copy frame.
+pub fn put_copy(bytes: &mut BytesMut, offset: u64, length: u64) {
+    bytes.extend_from_slice(&head(6, 16));
+    bytes.extend_from_slice(&offset.to_be_bytes());
+    bytes.extend_from_slice(&length.to_be_bytes());
+}
+
+/// Bytes of an encoded [`Cutting`].
+const CUTTING: usize = 17;
+const MAX_TEXT: usize = 1000;
+/// The kind of a compressed frame.
+pub(super) const PACKED: u8 = 3;
+
+pub(super) fn head(kind: u8, length: usize) -> [u8; HEAD] {
     let [_, a, b, c] = (length as u32).to_be_bytes();
     [kind, a, b, c]
 }
@@ -104,7 +157,7 @@ fn head(kind: u8, length: usize) -> [u8; HEAD] {
 /// Takes a channel's bytes as they arrive, however they are split, and gives its opening and frames.
 #[derive(Debug, Default)]
 pub struct FrameReader {
-    /// What has arrived and was not given out; at most one small frame, or a head, is ever gathered here.
+    /// What has arrived and was not given out; at most one frame that is no plain data is ever gathered here.
     held: BytesMut,
     /// Bytes of the current data frame that are still to come.
     data: usize,
@@ -128,7 +181,7 @@ impl FrameReader {
                 let piece;
                 (piece, *bytes) = bytes.split_at(self.data.min(bytes.len()));
                 self.data -= piece.len();
-                return Ok((!piece.is_empty()).then_some(Frame::Data(piece)));
+                return Ok((!piece.is_empty()).then_some(Frame::Data(piece.into())));
             }
             if !self.gather(bytes, HEAD) {
                 return Ok(None);
@@ -141,6 +194,12 @@ impl FrameReader {
                     self.data = length;
                     self.held.clear();
                 }
+                PACKED if (1..=MAX_FRAME).contains(&length) => return self.small(bytes, length, packed),
+                4 if length == CUTTING => return self.small(bytes, length, cutting),
+                5 if length <= MAX_FRAME && length.is_multiple_of(CHUNK) => {
+                    return self.small(bytes, length, chunks);
+                }
+                6 if length == 16 => return self.small(bytes, length, copy),
                 1 if length == 32 => return self.small(bytes, length, end),
                 2 if (1..=1 + MAX_TEXT).contains(&length) => return self.small(bytes, length, abort),
                 _ => return Err(FrameError::Malformed),
@@ -177,6 +236,29 @@ fn end<'a>(content: &[u8]) -> Option<Frame<'a>> {
     Some(Frame::End(Digest(content.try_into().ok()?)))
 }
 
+fn cutting<'a>(content: &[u8]) -> Option<Frame<'a>> {
+    let (&log2, key) = content.split_first()?;
+    Cutting::new(log2, key.try_into().ok()?).map(Frame::Cutting)
+}
+
+fn chunks<'a>(mut content: &[u8]) -> Option<Frame<'a>> {
+    let mut chunks = Vec::with_capacity(content.len() / CHUNK);
+    while content.remaining() >= CHUNK {
+        let length = content.get_uint(3) as u32;
+        chunks.push(Chunk { length, hash: content.get_u64() });
+    }
+    Some(Frame::Chunks(chunks))
+}
+
+fn copy<'a>(mut content: &[u8]) -> Option<Frame<'a>> {
+    let (offset, length) = (content.try_get_u64().ok()?, content.try_get_u64().ok()?);
+    (length > 0).then_some(Frame::Copy { offset, length })
+}
+
+fn packed<'a>(content: &[u8]) -> Option<Frame<'a>> {
+    unpack(content).ok().map(|content| Frame::Data(content.into()))
+}
+
 fn abort<'a>(content: &[u8]) -> Option<Frame<'a>> {
     let (&changed, text) = content.split_first()?;
     Some(Frame::Abort { changed: changed == 1, text: text.to_vec() })
@@ -194,7 +276,7 @@ mod tests {
             let mut bytes = piece;
             while let Some(frame) = reader.frame(&mut bytes)? {
                 match frame {
-                    Frame::Data(piece) => data.extend_from_slice(piece),
+                    Frame::Data(piece) => data.extend_from_slice(&piece),
                     other => others.push(other),
                 }
             }

@@ -12,6 +12,7 @@ use crate::core::side::Sides;
 use crate::core::snapshot::Node;
 use crate::core::version::{Bits, Content, Standing, Version, target};
 
+use super::packed::Compress;
 use super::rows::Row;
 
 /// The oldest version of the protocol that this build speaks.
@@ -73,6 +74,8 @@ pub struct Wish {
     pub max_delete: String,
     /// How long, and in how much room, displaced versions are kept; `None` with `--no-history`.
     pub keep: Option<Keep>,
+    /// Whether file content is compressed, by either side.
+    pub compress: Compress,
 }
 
 /// What displaced versions may take.

@@ -1,7 +1,9 @@
 //! The only room that touches synchronised files.
 
 pub mod base_store;
+pub mod chunks;
 pub mod commit;
+pub mod delta;
 pub mod expected;
 mod fault;
 pub mod filter;

@@ -10,6 +10,7 @@ use super::greeting::{Met, greet};
 use super::hashes::{ask_hashes, fill, unhashed};
 use super::local::Local;
 use super::options::Options;
+use super::packing::Packing;
 use super::perform::{Results, perform};
 use super::progress::{Event, Outcome, Problem, ProblemKind, Progress};
 use super::pump::pump;
@@ -290,6 +291,7 @@ impl Run<'_> {
             base: remembered.base.rows().len() as u64,
             guard: guard.as_ref().err().map(SessionError::refusal),
         };
+        work.packing = Packing::of(self.options.compress, self.met.uncertainty);
         work.arrange();
         let guard = work.guard(self.options.max_delete, entries, remembered.base.rows().len() as u64);
         self.control.send_list(rows_of(&comparison.tree), row_size, Message::Rows).await?;

@@ -1,7 +1,9 @@
 //! Joins the rooms: one sync seen from System 2, one from System 1.
 //!
-//! Reading order: `again` repeats what races spoil; [`client`] and [`server`] tell the story from each side; `compare` and `listing` find what
-//! differs; `work`, `pump`, `transfer` and `perform` carry the plan out; `local` and `scanned` are a side's own.
+//! Reading order: `again` repeats what races spoil; [`client`] and [`server`] tell the story from each side;
+//! `compare` and `listing` find what differs; `work`, `pump`, `transfer` and `perform` carry the plan out (`packing`
+//! compresses what they send, `delta` and `outlet` leave out what the other side has); `local` and `scanned` are a
+//! side's own.
 
 mod again;
 mod budget;
@@ -9,6 +11,7 @@ pub mod client;
 mod clock;
 mod compare;
 mod control;
+mod delta;
 mod error;
 mod greeting;
 mod hashes;
@@ -17,6 +20,8 @@ mod hostile_tests;
 mod listing;
 mod local;
 mod options;
+mod outlet;
+mod packing;
 mod perform;
 pub mod progress;
 mod pump;

@@ -7,6 +7,7 @@ use super::clock::Clock;
 use crate::core::guard::MaxDelete;
 use crate::core::policy::ConflictPolicy;
 use crate::protocol::message::{Keep, Wish};
+use crate::protocol::packed::Compress;
 use crate::replica::filter::Rules;
 
 /// Which way changes may go.
@@ -48,6 +49,8 @@ pub struct Options {
     pub history: bool,
     /// Exclude rules of the command line.
     pub rules: Rules,
+    /// Whether file content is compressed.
+    pub compress: Compress,
     /// Where what must live outside the roots is kept (`$XDG_STATE_HOME/syncfiles`).
     pub state_home: PathBuf,
     /// How long to wait for another run of the same root, and for an answer.
@@ -72,6 +75,7 @@ impl Options {
             keep: Keep::default(),
             history: true,
             rules: Rules::default(),
+            compress: Compress::default(),
             state_home,
             timeout: Duration::from_secs(60),
             clock: Clock::default(),
@@ -97,6 +101,7 @@ impl Options {
             new_root: self.new_root,
             max_delete: self.max_delete.to_string(),
             keep: self.kept(),
+            compress: self.compress,
         }
     }
 }

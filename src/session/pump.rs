@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::stream::{self, TryStreamExt};
 use tokio::sync::Notify;
 
+use super::delta;
 use super::error::SessionError;
 use super::transfer;
 use super::work::Work;
@@ -72,9 +73,15 @@ async fn push(
     gate.opened();
     let mut channel = channel?;
     work.started(need.item);
-    let opening = Opening { push: true, item: need.item, offset: need.have };
-    let outgoing = transfer::read(work, need.item, need.have, Some(opening)).await;
-    let sent = transfer::send(work, need.item, outgoing, &mut channel.writer).await;
+    let mut opening = Opening { push: true, delta: false, item: need.item, offset: need.have };
+    let sent = if work.is_delta(need.item) {
+        let _permit = work.deltas.acquire().await;
+        opening.delta = true;
+        delta::send(work, need.item, need.have, Some(opening), Default::default(), &mut channel).await
+    } else {
+        let outgoing = transfer::read(work, need.item, need.have, Some(opening)).await;
+        transfer::send(work, need.item, outgoing, &mut channel.writer).await
+    };
     work.sent(need.item, sent.is_ok());
     match sent {
         // System 1 gave this file up and will say why.
@@ -87,10 +94,16 @@ async fn pull(connection: &Connection, work: &Arc<Work>, need: Need) -> Result<(
     let mut channel = connection.open().await?;
     work.started(need.item);
     work.claim(need.item, need.have);
-    let opening = Opening { push: false, item: need.item, offset: need.have };
+    let delta = work.is_delta(need.item);
+    let _permit = if delta { work.deltas.acquire().await.ok() } else { None };
+    let opening = Opening { push: false, delta, item: need.item, offset: need.have };
     match channel.writer.send(Bytes::copy_from_slice(&opening.encode())).await {
         Ok(()) | Err(CarrierError::Abandoned) => {}
         Err(error) => return Err(error.into()),
     }
-    transfer::receive(work, need.item, FrameReader::default(), None, &mut channel.reader).await
+    if delta {
+        delta::receive(work, need.item, FrameReader::default(), None, &mut channel).await
+    } else {
+        transfer::receive(work, need.item, FrameReader::default(), None, &mut channel.reader).await
+    }
 }

@@ -13,6 +13,7 @@ use super::error::SessionError;
 use super::hashes::ask_hashes;
 use super::listing::{Have, list};
 use super::local::{Local, Opening};
+use super::packing::Packing;
 use super::perform::{Results, perform};
 use super::progress::Progress;
 use super::scanned::Scanned;
@@ -282,6 +283,7 @@ impl Half<'_> {
         let wanted = wanted(&work.plan, Side::One, &work.scanned, self.begin.base.is_none());
         let hashes = ask_hashes(control, &wanted.peer).await?;
         work.learn(wanted, hashes).await?;
+        work.packing = Packing::of(wish.compress, self.begin.uncertainty);
         work.arrange();
         let limit: MaxDelete =
             wish.max_delete.parse().map_err(|_| SessionError::broke("it set no limit on deletions"))?;

@@ -6,7 +6,9 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use super::delta;
 use super::error::SessionError;
+use super::packing::Packer;
 use super::work::Work;
 use crate::protocol::frame::{self, Frame, FrameReader, HEAD, MAX_FRAME, OPENING, Opening};
 use crate::protocol::message::Failure;
@@ -40,14 +42,15 @@ pub(crate) async fn read(work: &Arc<Work>, item: u32, offset: u64, opening: Opti
 fn begin(work: &Work, item: u32, offset: u64, opening: Option<Opening>) -> Outgoing {
     match work.source(item) {
         Ok(source) if source.size() <= SMALL => {
-            let whole = read_whole(source, offset, opening);
+            let whole = read_whole(source, offset, opening, work.packing.packer());
             Outgoing::Whole(whole.unwrap_or_else(|error| aborted_by(opening, &error)))
         }
         Ok(source) => {
             let (blocks, rest) = mpsc::channel(BLOCKS_AHEAD);
+            let packer = work.packing.packer();
             let head = opening.map_or_else(Bytes::new, |opening| Bytes::copy_from_slice(&opening.encode()));
             // Reading goes on beside sending; it ends when all is read, or when nobody takes the blocks any more.
-            tokio::task::spawn_blocking(move || read_blocks(source, offset, &blocks));
+            tokio::task::spawn_blocking(move || read_blocks(source, offset, &blocks, packer));
             Outgoing::Stream(head, rest)
         }
         Err(error) => Outgoing::Whole(aborted_by(opening, &error)),
@@ -55,22 +58,27 @@ fn begin(work: &Work, item: u32, offset: u64, opening: Option<Opening>) -> Outgo
 }
 
 /// Opening, data frames and end of a small file in one buffer.
-fn read_whole(mut source: Source, offset: u64, opening: Option<Opening>) -> Result<Bytes, SourceError> {
+fn read_whole(
+    mut source: Source,
+    offset: u64,
+    opening: Option<Opening>,
+    mut packer: Option<Packer>,
+) -> Result<Bytes, SourceError> {
     let mut bytes = BytesMut::with_capacity(OPENING + source.size() as usize + 3 * HEAD + 64);
     if let Some(opening) = opening {
         bytes.extend_from_slice(&opening.encode());
     }
     source.skip(offset)?;
-    while put_data(&mut source, &mut bytes)? {}
+    while put_data(&mut source, &mut bytes, &mut packer)? {}
     frame::put_end(&mut bytes, &source.finish()?);
     Ok(bytes.freeze())
 }
 
 /// Reads a large file block by block until its end, or until nobody takes the blocks any more.
-fn read_blocks(mut source: Source, offset: u64, blocks: &mpsc::Sender<Bytes>) {
+fn read_blocks(mut source: Source, offset: u64, blocks: &mpsc::Sender<Bytes>, mut packer: Option<Packer>) {
     let mut skipped = source.skip(offset);
     while skipped.is_ok() && source.left() > 0 {
-        match read_block(&mut source) {
+        match read_block(&mut source, &mut packer) {
             Ok(block) => {
                 if blocks.blocking_send(block).is_err() {
                     return;
@@ -90,14 +98,21 @@ fn read_blocks(mut source: Source, offset: u64, blocks: &mpsc::Sender<Bytes>) {
     let _ = blocks.blocking_send(end);
 }
 
-fn read_block(source: &mut Source) -> Result<Bytes, SourceError> {
+fn read_block(source: &mut Source, packer: &mut Option<Packer>) -> Result<Bytes, SourceError> {
     let mut block = BytesMut::with_capacity(BLOCK_FRAMES * (HEAD + MAX_FRAME));
-    while block.len() < BLOCK_FRAMES * (HEAD + MAX_FRAME) && put_data(source, &mut block)? {}
+    while block.len() < BLOCK_FRAMES * (HEAD + MAX_FRAME) && put_data(source, &mut block, packer)? {}
     Ok(block.freeze())
 }
 
-/// Appends one data frame, as full as the file allows; false at the end of the file.
-fn put_data(source: &mut Source, bytes: &mut BytesMut) -> Result<bool, SourceError> {
+/// Appends one data frame, as full as the file allows, or a compressed block; false at the end of the file.
+fn put_data(
+    source: &mut Source,
+    bytes: &mut BytesMut,
+    packer: &mut Option<Packer>,
+) -> Result<bool, SourceError> {
+    if let Some(packer) = packer {
+        return packer.fill(source, bytes);
+    }
     let start = bytes.len();
     let room = MAX_FRAME.min(usize::try_from(source.left()).unwrap_or(MAX_FRAME));
     bytes.resize(start + HEAD + room, 0);
@@ -111,7 +126,7 @@ fn put_data(source: &mut Source, bytes: &mut BytesMut) -> Result<bool, SourceErr
     Ok(true)
 }
 
-fn aborted_by(opening: Option<Opening>, error: &SourceError) -> Bytes {
+pub(super) fn aborted_by(opening: Option<Opening>, error: &SourceError) -> Bytes {
     aborted(opening, matches!(error, SourceError::Changed), &error.to_string())
 }
 
@@ -175,8 +190,11 @@ pub(crate) async fn receive(
     Ok(())
 }
 
+/// Of a frame that only a receiver sends, or that a small file cannot have.
+const MISPLACED: &str = "the other end sent a frame that has no place there";
+
 /// Why a file did not arrive.
-enum Broken {
+pub(super) enum Broken {
     Failed(Failure),
     Carrier(CarrierError),
 }
@@ -209,11 +227,12 @@ async fn receive_whole(
         while let Some(frame) = frames.frame(&mut bytes).map_err(Broken::failed)? {
             match frame {
                 Frame::Data(piece) if content.len() + piece.len() <= SMALL as usize => {
-                    content.extend_from_slice(piece)
+                    content.extend_from_slice(&piece)
                 }
                 Frame::Data(_) => return Err(Broken::failed("more content came than was promised")),
                 Frame::End(digest) => break 'all digest,
                 Frame::Abort { changed, text } => return Err(aborted_there(changed, &text)),
+                _ => return Err(Broken::failed(MISPLACED)),
             }
         }
     };
@@ -257,21 +276,26 @@ fn write_stream(
     mut packets: mpsc::Receiver<(Chunk, usize)>,
 ) -> Result<Staged, Broken> {
     let mut incoming: Incoming = work.incoming(item).map_err(Broken::Failed)?;
+    let mut old = None;
     while let Some((chunk, from)) = packets.blocking_recv() {
         let mut bytes = &chunk[from..];
         work.advanced(item, bytes.len() as u64);
         while let Some(frame) = frames.frame(&mut bytes).map_err(Broken::failed)? {
             match frame {
-                Frame::Data(piece) => incoming.write(piece).map_err(Broken::failed)?,
+                Frame::Data(piece) => incoming.write(&piece).map_err(Broken::failed)?,
+                Frame::Copy { offset, length } => {
+                    work.copy(item, &mut old, (offset, length), &mut incoming).map_err(Broken::Failed)?
+                }
                 Frame::End(digest) => return work.finish(incoming, digest).map_err(Broken::Failed),
                 Frame::Abort { changed, text } => return Err(aborted_there(changed, &text)),
+                _ => return Err(Broken::failed(MISPLACED)),
             }
         }
     }
     Err(Broken::failed("the connection to the other side ended before the file did"))
 }
 
-async fn next_chunk(
+pub(super) async fn next_chunk(
     first: &mut Option<(Chunk, usize)>,
     reader: &mut ChannelReader,
 ) -> Result<(Chunk, usize), Broken> {
@@ -293,21 +317,31 @@ fn aborted_there(changed: bool, text: &[u8]) -> Broken {
 ///
 /// What is not in the plan, or was brought already, is not taken: the channel is dropped.
 /// Returns how many bytes of content were sent, if any were asked for.
-pub(crate) async fn serve_file(work: Arc<Work>, channel: Channel) -> Option<u64> {
-    let Channel { mut reader, mut writer } = channel;
+pub(crate) async fn serve_file(work: Arc<Work>, mut channel: Channel) -> Option<u64> {
     let mut frames = FrameReader::default();
-    let (opening, first) = opening(&mut frames, &mut reader).await.ok()?;
+    let (opening, first) = opening(&mut frames, &mut channel.reader).await.ok()?;
+    let Opening { item, offset, .. } = opening;
+    let permit = if opening.delta { work.deltas.acquire().await.ok() } else { None };
     if !opening.push {
-        let outgoing = read(&work, opening.item, opening.offset, None).await;
-        let sent = send(&work, opening.item, outgoing, &mut writer).await;
+        let sent = if permit.is_some() {
+            delta::send(&work, item, offset, None, (frames, first), &mut channel).await.is_ok()
+        } else {
+            let outgoing = read(&work, item, offset, None).await;
+            send(&work, item, outgoing, &mut channel.writer).await.is_ok()
+        };
+        drop(permit);
         // The client closes first; until then the channel is its own.
-        while let Ok(Some(_)) = reader.next().await {}
-        return sent.is_ok().then(|| work.source_size(opening.item).saturating_sub(opening.offset));
+        while let Ok(Some(_)) = channel.reader.next().await {}
+        return sent.then(|| work.source_size(item).saturating_sub(offset));
     }
-    if work.claim(opening.item, opening.offset) {
-        let received = receive(&work, opening.item, frames, first, &mut reader).await;
+    if work.claim(item, offset) {
+        let received = if permit.is_some() {
+            delta::receive(&work, item, frames, first, &mut channel).await
+        } else {
+            receive(&work, item, frames, first, &mut channel.reader).await
+        };
         if received.is_err() {
-            work.failed(opening.item, Failure::Failed("the connection was lost".into()));
+            work.failed(item, Failure::Failed("the connection was lost".into()));
         }
     }
     None

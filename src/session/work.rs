@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Semaphore;
+
 use super::error::SessionError;
 use super::local::Local;
+use super::packing::Packing;
 use super::progress::{Direction, Event, Progress};
 use super::scanned::Scanned;
 use crate::core::age::{Timestamp, edited_at};
@@ -42,6 +45,10 @@ pub(crate) struct Work {
     /// The digest of the plan as both sides made it, before this one learned more hashes.
     agreed: Digest,
     mirror: bool,
+    /// What is done to content on its way out.
+    pub(crate) packing: Packing,
+    /// Files that go as a delta, of which only so many are under way at once.
+    pub(crate) deltas: Semaphore,
     state: Mutex<Gathered>,
 }
 
@@ -81,6 +88,8 @@ impl Work {
             arrangement: Arrangement::default(),
             stage: None,
             progress,
+            packing: Packing::default(),
+            deltas: Semaphore::new(super::delta::AT_ONCE),
             state: Mutex::default(),
         }
     }

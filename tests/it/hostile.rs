@@ -271,6 +271,7 @@ fn hello() -> Hello {
         new_root: false,
         max_delete: "100%".into(),
         keep: None,
+        compress: syncfiles::protocol::packed::Compress::Never,
     };
     let root = Some([7; 16]);
     Hello { export: "one".into(), sub: RelPath::root(), root, wish, rules: vec![], extensions: vec![] }

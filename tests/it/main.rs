@@ -29,3 +29,4 @@ mod reconcile;
 mod stories;
 mod support;
 mod walks;
+mod wire;

@@ -4,6 +4,7 @@
 use bytes::BytesMut;
 use syncfiles::core::age::{Age, Timestamp};
 use syncfiles::core::base::{BaseContent, BaseEntry};
+use syncfiles::core::chunk::{Chunk, Cutting};
 use syncfiles::core::digest::Digest;
 use syncfiles::core::path::{Name, RelPath};
 use syncfiles::core::policy::{ConflictPolicy, May};
@@ -11,10 +12,13 @@ use syncfiles::core::version::{Bits, Content, Standing, Version};
 use syncfiles::protocol::codec::{
     decode, decode_hello, decode_welcome, encode, encode_hello, encode_welcome,
 };
-use syncfiles::protocol::frame::{Opening, data_head, put_abort, put_end};
+use syncfiles::protocol::frame::{
+    Frame, FrameReader, Opening, data_head, put_abort, put_chunks, put_copy, put_cutting, put_end,
+};
 use syncfiles::protocol::message::{
     Begin, Failure, FolderPart, Hello, Keep, Listed, Message, Need, Refusal, Room, Unhashed, Welcome, Wish,
 };
+use syncfiles::protocol::packed::{Compress, put_packed};
 use syncfiles::protocol::rows::Row;
 
 /// Hexadecimal; blanks aside.
@@ -53,6 +57,7 @@ fn hello() -> Hello {
         new_root: false,
         max_delete: "50%".into(),
         keep: Some(Keep { days: 30, room: Room::Percent(10) }),
+        compress: Compress::Always,
     };
     let rules = vec!["*.o".into()];
     let extensions = vec![("x".into(), vec![255])];
@@ -61,7 +66,7 @@ fn hello() -> Hello {
 
 const HELLO: &str = "73796e6366696c657300 0001 0001
     07 666f6c64657231  03 612f62  01 07070707070707070707070707070707
-    00 00 00 01 00 01 01 00 00  03 353025  01 1e 01 0a
+    00 00 00 01 00 01 01 00 00  03 353025  01 1e 01 0a  01
     01 03 2a2e6f  01 01 78 01 ff";
 
 #[test]
@@ -199,9 +204,12 @@ fn every_message_is_these_bytes() {
 
 #[test]
 fn the_bytes_of_a_file_s_channel_are_these() {
-    assert_eq!(hex(&Opening { push: true, item: 300, offset: 0 }.encode()), "010000012c0000000000000000");
     assert_eq!(
-        hex(&Opening { push: false, item: 1, offset: 1 << 32 }.encode()),
+        hex(&Opening { push: true, delta: false, item: 300, offset: 0 }.encode()),
+        "010000012c0000000000000000"
+    );
+    assert_eq!(
+        hex(&Opening { push: false, delta: false, item: 1, offset: 1 << 32 }.encode()),
         "02000000010000000100000000"
     );
     let mut stream = BytesMut::new();
@@ -209,4 +217,55 @@ fn the_bytes_of_a_file_s_channel_are_these() {
     put_end(&mut stream, &Digest([0xab; 32]));
     put_abort(&mut stream, true, "gone");
     assert_eq!(hex(&stream), hex(&golden("0000effc 01000020 ab*32 02000005 01 676f6e65")));
+}
+
+#[test]
+fn a_packed_frame_is_a_zstd_frame_that_names_its_size() {
+    let packed = golden("03000013 28b52ffd 60e802 4d0000 1061 61 01 00 e32b 8005");
+    let mut reader = FrameReader::default();
+    let frame = reader.frame(&mut &packed[..]).unwrap();
+    assert_eq!(frame, Some(Frame::Data(vec![b'a'; 1000].into())));
+    let mut made = BytesMut::new();
+    assert!(put_packed(&mut made, &[b'a'; 1000]));
+    assert_eq!(hex(&made[..8]), hex(&packed[..8]).replace("000013", &format!("{:06x}", made.len() - 4)));
+}
+
+#[test]
+fn the_bytes_of_a_delta_are_these() {
+    assert_eq!(Opening { push: true, delta: true, item: 0, offset: 0 }.encode()[0], 3);
+    assert_eq!(Opening { push: false, delta: true, item: 0, offset: 0 }.encode()[0], 4);
+    let cutting = Cutting::new(16, [7; 16]).unwrap();
+    let chunks = vec![Chunk { length: 65_537, hash: 1 }, Chunk { length: 2, hash: u64::MAX }];
+    let mut stream = BytesMut::new();
+    put_cutting(&mut stream, &cutting);
+    put_chunks(&mut stream, &chunks);
+    put_chunks(&mut stream, &[]);
+    put_copy(&mut stream, 1 << 40, 5);
+    let golden = golden(
+        "04000011 10 07*16  05000016 010001 0000000000000001 000002 ff*8  05000000
+         06000010 0000010000000000 0000000000000005",
+    );
+    assert_eq!(hex(&stream), hex(&golden));
+    let (mut reader, mut rest) = (FrameReader::default(), &golden[..]);
+    let copy = Frame::Copy { offset: 1 << 40, length: 5 };
+    for expected in [Frame::Cutting(cutting), Frame::Chunks(chunks), Frame::Chunks(vec![]), copy] {
+        assert_eq!(reader.frame(&mut rest).unwrap(), Some(expected));
+    }
+}
+
+#[test]
+fn frames_of_a_delta_that_cannot_be_are_refused() {
+    for evil in [
+        "04000011 0b 07*16", // chunks of 2 KiB on average
+        "04000011 16 07*16", // of 4 MiB
+        "04000010 10 07*15",
+        "0500000a 00*10",
+        "0500effd",       // longer than a frame
+        "06000010 00*16", // copies nothing
+        "0600000f 00*15",
+        "07000001 00",
+    ] {
+        let frame = golden(evil);
+        assert!(FrameReader::default().frame(&mut &frame[..]).is_err(), "{evil}");
+    }
 }

@@ -163,6 +163,7 @@ fn options(args: &SyncArgs) -> Result<Options, Stop> {
         keep: decide.keep_history.map(keep).unwrap_or_default(),
         history: !decide.no_history,
         rules: rules(&args.filters)?,
+        compress: connect.compress.unwrap_or_default().into(),
         timeout: connect.timeout.unwrap_or(PATIENCE),
         ..Options::new(places::state_home()?)
     })

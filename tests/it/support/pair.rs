@@ -231,10 +231,19 @@ impl Pair {
     ) -> Result<Ran, SessionError> {
         let mut options = self.options();
         change(&mut options);
-        let folder = Export { name: "one".into(), path: self.one.root.clone() };
-        let mut exports = Exports::new(vec![folder], self.home.path().join("state-one"));
+        let mut exports = self.exports();
         serve(&mut exports);
         sync_roots(exports, &self.two.root, &options)
+    }
+
+    /// Syncs while `progress` watches, and does what it does.
+    pub fn sync_watched(&self, progress: Arc<dyn Progress>) -> Result<Outcome, SessionError> {
+        sync_watched(self.exports(), &RelPath::root(), &self.two.root, &self.options(), progress)
+    }
+
+    fn exports(&self) -> Exports {
+        let folder = Export { name: "one".into(), path: self.one.root.clone() };
+        Exports::new(vec![folder], self.home.path().join("state-one"))
     }
 
     /// One sync with the roles swapped: System 2's folder is served, and System 1's connects.
@@ -294,6 +303,20 @@ fn sync_below(
     options: &Options,
     recorder: Recorder,
 ) -> Result<Ran, SessionError> {
+    let recorder = Arc::new(recorder);
+    let outcome = sync_watched(exports, sub, target, options, recorder.clone())?;
+    let events = recorder.events.lock().unwrap().clone();
+    Ok(Ran { outcome, events })
+}
+
+/// As above, telling `progress`.
+fn sync_watched(
+    exports: Exports,
+    sub: &RelPath,
+    target: &Path,
+    options: &Options,
+    progress: Arc<dyn Progress>,
+) -> Result<Outcome, SessionError> {
     let opening = Opening {
         look: options.dry,
         create: true,
@@ -302,14 +325,11 @@ fn sync_below(
         state_home: options.state_home.clone(),
         exclusive: Some(options.timeout),
     };
-    let recorder = Arc::new(recorder);
     let local = Arc::new(Local::open(target, &RelPath::root(), opening)?);
     let export = &exports.folders[0];
     let name = export.path.display().to_string();
     let remote =
         Remote { export: export.name.clone(), sub: sub.clone(), place: format!("remote:{name}/{sub}"), name };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let outcome = runtime.block_on(sync_together(exports, local, &remote, options, recorder.clone()))?;
-    let events = recorder.events.lock().unwrap().clone();
-    Ok(Ran { outcome, events })
+    runtime.block_on(sync_together(exports, local, &remote, options, progress))
 }

@@ -1,0 +1,198 @@
+//! A file cut where its content says so (FastCDC), and the version of a file that the other side's delta copies from.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use fastcdc::v2020::FastCDC;
+
+use super::hash::is_as_seen;
+use super::root::{Root, stat_of};
+use super::source::SourceError;
+use crate::core::chunk::{Chunk, Cutting};
+use crate::core::path::RelPath;
+use crate::core::snapshot;
+
+/// The length of the first chunk of `content`, which holds at least a longest chunk, or all that is left of the file.
+pub(super) fn cut(cutting: &Cutting, content: &[u8]) -> usize {
+    let (shortest, average, longest) = (cutting.shortest(), cutting.average(), cutting.longest());
+    let reach = content.len().min(longest);
+    FastCDC::new(content, shortest, average, longest).cut(0, reach).1
+}
+
+/// What a chunk is found by.
+pub(super) fn name(cutting: &Cutting, content: &[u8]) -> Chunk {
+    let mut key = [0; 32];
+    key[..16].copy_from_slice(cutting.key());
+    let hash = blake3::keyed_hash(&key, content);
+    let [a, b, c, d, e, f, g, h, ..] = *hash.as_bytes();
+    Chunk { length: content.len() as u32, hash: u64::from_be_bytes([a, b, c, d, e, f, g, h]) }
+}
+
+/// Part of a file on its way through memory.
+#[derive(Debug)]
+pub(super) struct Window {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Window {
+    /// For content that is looked at `longest` bytes at a time.
+    pub(super) fn new(longest: usize) -> Window {
+        Window { buffer: vec![0; (2 * longest).max(1 << 20)], start: 0, end: 0 }
+    }
+
+    /// What is in it: at least `need` bytes, or all that is left. `read` fills what it is given, but for the end.
+    pub(super) fn fill<E>(
+        &mut self,
+        need: usize,
+        mut read: impl FnMut(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<&[u8], E> {
+        if self.end - self.start < need {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+            self.end += read(&mut self.buffer[self.end..])?;
+        }
+        Ok(&self.buffer[self.start..self.end])
+    }
+
+    /// Takes the first `length` bytes out.
+    pub(super) fn take(&mut self, length: usize) -> &[u8] {
+        let taken = &self.buffer[self.start..self.start + length];
+        self.start += length;
+        taken
+    }
+}
+
+/// Cuts what `read` gives, to its end or until `each` says no, and hands out the chunks in order.
+pub fn chunks<E>(
+    cutting: &Cutting,
+    mut read: impl FnMut(&mut [u8]) -> Result<usize, E>,
+    mut each: impl FnMut(Chunk) -> bool,
+) -> Result<(), E> {
+    let mut window = Window::new(cutting.longest());
+    loop {
+        let content = window.fill(cutting.longest(), &mut read)?;
+        if content.is_empty() {
+            return Ok(());
+        }
+        let length = cut(cutting, content);
+        if !each(name(cutting, window.take(length))) {
+            return Ok(());
+        }
+    }
+}
+
+/// The version of a file that this side has, and that the other side replaces: ranges of it need not be sent.
+#[derive(Debug)]
+pub struct Old {
+    file: File,
+    scanned: snapshot::File,
+    buffer: Vec<u8>,
+}
+
+impl Old {
+    /// Opens the file at `path` if it is still what the scan saw.
+    pub fn open(root: &Root, path: &RelPath, scanned: &snapshot::File) -> Result<Old, SourceError> {
+        let (file, opened) = root.open_file(path).map_err(SourceError::Unreadable)?;
+        if !is_as_seen(&opened, scanned) {
+            return Err(SourceError::Changed);
+        }
+        Ok(Old { file, scanned: scanned.clone(), buffer: Vec::new() })
+    }
+
+    /// Its length.
+    pub fn size(&self) -> u64 {
+        self.scanned.size
+    }
+
+    /// Hands out its chunks in order, until `each` says no. A file that changed meanwhile is an error.
+    pub fn chunks(&self, cutting: &Cutting, each: impl FnMut(Chunk) -> bool) -> Result<(), SourceError> {
+        let mut at = 0;
+        let read = |buffer: &mut [u8]| {
+            let room = buffer.len().min(usize::try_from(self.size() - at).unwrap_or(usize::MAX));
+            let count = fill_at(&self.file, &mut buffer[..room], at)?;
+            at += count as u64;
+            Ok(count)
+        };
+        chunks(cutting, read, each).map_err(SourceError::Unreadable)?;
+        self.check()
+    }
+
+    /// Hands out `length` bytes from `offset` on, piece by piece; a range that is not within it is refused.
+    pub fn range<E: From<SourceError>>(
+        &mut self,
+        offset: u64,
+        length: u64,
+        mut each: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let end = offset.checked_add(length).filter(|&end| end <= self.size()).ok_or(SourceError::Changed)?;
+        self.buffer.resize(256 * 1024, 0);
+        let mut at = offset;
+        while at < end {
+            let room = self.buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
+            let count = fill_at(&self.file, &mut self.buffer[..room], at).map_err(SourceError::Unreadable)?;
+            if count < room {
+                return Err(SourceError::Changed.into());
+            }
+            each(&self.buffer[..room])?;
+            at += room as u64;
+        }
+        Ok(())
+    }
+
+    /// Whether it is still what the scan saw.
+    pub fn check(&self) -> Result<(), SourceError> {
+        let now = stat_of(&self.file).map_err(SourceError::Unreadable)?;
+        if is_as_seen(&now, &self.scanned) { Ok(()) } else { Err(SourceError::Changed) }
+    }
+}
+
+/// Fills `buffer` from `offset` on as far as the file reaches, and returns how far.
+fn fill_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replica::testing::*;
+    use std::fs;
+
+    fn file_at(field: &Field, at: &str) -> snapshot::File {
+        let stat = field.root.stat(&path(at)).unwrap();
+        let (size, bits, modified, seen) = (stat.size, stat.bits, stat.modified, stat.seen);
+        snapshot::File { size, sha256: None, bits, modified, edited: modified, seen }
+    }
+
+    #[test]
+    fn an_old_version_gives_only_what_the_scan_saw_of_it() {
+        let field = Field::new(&[("f", "0123456789")]);
+        let scanned = file_at(&field, "f");
+        let mut old = Old::open(&field.root, &path("f"), &scanned).unwrap();
+        let mut got = Vec::new();
+        let mut take = |piece: &[u8]| {
+            got.extend_from_slice(piece);
+            Ok::<(), SourceError>(())
+        };
+        old.range(2, 3, &mut take).unwrap();
+        assert!(matches!(old.range(8, 3, &mut take), Err(SourceError::Changed)));
+        assert!(matches!(old.range(u64::MAX, 2, &mut take), Err(SourceError::Changed)));
+        assert_eq!(got, b"234");
+        fs::write(field.at("f"), "0123").unwrap();
+        let short = Cutting::new(12, [1; 16]).unwrap();
+        assert!(matches!(old.chunks(&short, |_| true), Err(SourceError::Changed)));
+        assert!(old.range(2, 8, |_| Ok::<(), SourceError>(())).is_err());
+        assert!(Old::open(&field.root, &path("f"), &scanned).is_err());
+    }
+}

@@ -1,0 +1,68 @@
+//! How fast a file is cut into chunks, named, and found again: `cargo bench --bench chunking`.
+//!
+//! Plain timing, best of five: what counts is how far each is from reading the file's SHA-256, which is due anyway.
+#![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
+
+use std::convert::Infallible;
+use std::time::Instant;
+
+use syncfiles::core::chunk::Cutting;
+use syncfiles::core::digest::Digest;
+use syncfiles::replica::chunks::chunks;
+use syncfiles::replica::delta::{Known, Piece, delta};
+
+const SIZE: usize = 256 << 20;
+
+fn main() {
+    let mut old = vec![0; SIZE];
+    blake3::Hasher::new().finalize_xof().fill(&mut old);
+    let mut new = old.clone();
+    new[SIZE / 2..][..1 << 20].fill(7);
+    new.splice(4096..4096, *b"0123456789");
+
+    time("sha256", || assert_ne!(Digest::of(&old), Digest([0; 32])));
+    for log2 in [13, 16, 19] {
+        let cutting = Cutting::new(log2, [1; 16]).unwrap();
+        let mut list = Vec::new();
+        time(&format!("cut and name, {} KiB", cutting.average() / 1024), || {
+            list.clear();
+            chunks(&cutting, reading(&old), |chunk| {
+                list.push(chunk);
+                true
+            })
+            .unwrap();
+        });
+        let mut fresh = 0;
+        time(&format!("find, {} KiB", cutting.average() / 1024), || {
+            let known = Known::new(SIZE as u64);
+            known.begin(cutting);
+            assert!(known.add(&list));
+            known.end();
+            fresh = 0;
+            let count = |piece: Piece<'_>| {
+                fresh += if let Piece::Literal(bytes) = piece { bytes.len() } else { 0 };
+                Ok(())
+            };
+            delta(&known, reading(&new), count).unwrap();
+        });
+        println!("{:>6} chunks told, {fresh} bytes new", list.len());
+    }
+}
+
+fn reading(mut bytes: &[u8]) -> impl FnMut(&mut [u8]) -> Result<usize, Infallible> {
+    move |buffer| {
+        let count = buffer.len().min(bytes.len());
+        buffer[..count].copy_from_slice(&bytes[..count]);
+        bytes = &bytes[count..];
+        Ok(count)
+    }
+}
+
+fn time(what: &str, mut act: impl FnMut()) {
+    let best = (0..5).map(|_| {
+        let start = Instant::now();
+        act();
+        start.elapsed().as_secs_f64()
+    });
+    println!("{what:<24} {:6.2} GB/s", SIZE as f64 / best.fold(f64::MAX, f64::min) / 1e9);
+}

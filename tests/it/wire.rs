@@ -1,0 +1,122 @@
+//! What travels and what does not: compression, and edits of files that both sides have.
+
+use std::sync::Arc;
+
+use syncfiles::protocol::packed::Compress;
+use syncfiles::session::Options;
+use syncfiles::session::progress::{Event, ProblemKind, Progress};
+
+use crate::support::pair::{Pair, Ran};
+
+/// Bytes that do not shrink, the same for the same seed.
+fn noise(size: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    };
+    (0..size.div_ceil(8)).flat_map(|_| next().to_le_bytes()).take(size).collect()
+}
+
+/// Bytes in both directions.
+fn wire(ran: &Ran) -> u64 {
+    ran.outcome.wire.0 + ran.outcome.wire.1
+}
+
+fn text(lines: usize) -> String {
+    (0..lines).map(|line| format!("line {line} of a text that shrinks\n")).collect()
+}
+
+/// What one sync of a text on System 1 and another on System 2 costs.
+fn texts(compress: Compress) -> u64 {
+    let pair = Pair::new();
+    pair.one.write("small", text(1000), 100).write("large", text(50_000), 100);
+    pair.two.write("other", text(60_000), 100).write("noise", noise(300_000, 1), 100);
+    let ran = pair.try_sync(|options: &mut Options| options.compress = compress).unwrap();
+    pair.assert_settled();
+    wire(&ran)
+}
+
+#[test]
+fn content_that_shrinks_costs_less_where_compression_is_asked_for_and_never_elsewhere() {
+    let (never, always, auto) = (texts(Compress::Never), texts(Compress::Always), texts(Compress::Auto));
+    assert!(never > 4_000_000, "{never}");
+    assert!((300_000..1_200_000).contains(&always), "{always}");
+    // A stream in memory has no round trip to speak of; but on a machine that stands still for a moment it may seem so.
+    assert!(auto <= never + 100_000, "{auto}");
+}
+
+/// A megabyte or three on both sides.
+fn agreed(size: usize) -> (Pair, Vec<u8>) {
+    let (pair, content) = (Pair::new(), noise(size, 1));
+    pair.one.write("big", &content, 1000).write("other", noise(size, 2), 1000);
+    pair.sync();
+    (pair, content)
+}
+
+#[test]
+fn of_an_edit_in_the_middle_of_a_large_file_little_travels_in_either_direction() {
+    let (pair, content) = agreed(3 << 20);
+    let mut edited = content.clone();
+    edited[1 << 20..][..1000].copy_from_slice(&noise(1000, 3));
+    edited.splice(4096..4096, *b"0123456789");
+    pair.one.write("big", &edited, 100);
+    let mut other = noise(3 << 20, 2);
+    other.drain(1 << 19..1 << 20);
+    pair.two.write("other", &other, 100);
+    let ran = pair.sync();
+    assert!(wire(&ran) < 200_000, "{}", wire(&ran));
+    assert_eq!(ran.travelled(), 2);
+    pair.assert_same();
+    assert_eq!(std::fs::read(pair.two.path("big")).unwrap(), edited);
+    assert_eq!(pair.one.displaced(), [noise(3 << 20, 2)]);
+    pair.assert_settled();
+}
+
+#[test]
+fn files_that_were_never_agreed_on_share_what_they_share() {
+    let pair = Pair::new();
+    let content = noise(1 << 20, 1);
+    pair.one.write("big", &content, 1000);
+    pair.two.write("big", [&content[..], b"and more"].concat(), 100);
+    let ran = pair.sync();
+    assert!(wire(&ran) < 150_000, "{}", wire(&ran));
+    pair.assert_same();
+    pair.assert_settled();
+}
+
+#[test]
+fn a_file_that_is_all_new_arrives_as_well() {
+    let (pair, _) = agreed(600_000);
+    pair.one.write("big", noise(700_000, 9), 100);
+    pair.two.write("other", text(20_000), 100);
+    pair.sync();
+    pair.assert_same();
+    pair.assert_settled();
+}
+
+/// Writes to a file as soon as a transfer has begun.
+struct Meddler(std::path::PathBuf);
+
+impl Progress for Meddler {
+    fn event(&self, event: &Event) {
+        if let Event::Started { .. } = event {
+            std::fs::write(&self.0, noise(900_000, 7)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_version_that_changes_while_its_successor_comes_is_not_lost() {
+    let (pair, content) = agreed(800_000);
+    pair.one.write("big", [&content[..], b"edited"].concat(), 100);
+    let outcome = pair.sync_watched(Arc::new(Meddler(pair.two.path("big")))).unwrap();
+    assert_eq!(outcome.problems.len(), 1);
+    assert_eq!(outcome.problems[0].kind, ProblemKind::Changed);
+    assert_eq!(std::fs::read(pair.two.path("big")).unwrap(), noise(900_000, 7));
+    pair.sync();
+    pair.assert_same();
+    assert_eq!(std::fs::read(pair.one.path("big")).unwrap(), noise(900_000, 7));
+}
