@@ -282,6 +282,28 @@ async fn closing_keeps_pace_with_opening_when_many_channels_are_in_flight() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn full_packets_stay_full_behind_an_opening() {
+    in_time(async {
+        let (client, server) = memory_pair(&Flow::default()).await;
+        let (mut here, mut there) = open_one(&client, &server).await;
+        let blocks = [pattern(16 * 61_440, 1), pattern(16 * 61_440, 2)];
+        let sending = async {
+            for block in &blocks {
+                here.writer.send(block.clone()).await.unwrap();
+            }
+            here.writer.finish().await.unwrap();
+        };
+        let receiving = async {
+            while let Some(packet) = there.reader.next().await.unwrap() {
+                assert_eq!(packet.len(), 61_440);
+            }
+        };
+        tokio::join!(sending, receiving);
+    })
+    .await;
+}
+
 /// A slow line: everything arrives, late and in pieces of odd sizes.
 fn delayed(stream: DuplexStream) -> DuplexStream {
     async fn pump(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + Unpin) {
