@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::budget::Budget;
 use super::compare::{Comparison, Own, compare};
 use super::control::{Control, row_size};
 use super::error::SessionError;
@@ -11,7 +10,7 @@ use super::hashes::{ask_hashes, fill, unhashed};
 use super::local::Local;
 use super::options::Options;
 use super::packing::Packing;
-use super::perform::{Results, perform};
+use super::perform::perform;
 use super::progress::{Event, Outcome, Problem, ProblemKind, Progress};
 use super::pump::pump;
 use super::report::{account, preview};
@@ -28,7 +27,7 @@ use crate::core::question::undecided;
 use crate::core::reconcile::reconcile;
 use crate::core::shown::Shown;
 use crate::core::side::{Side, Sides};
-use crate::protocol::message::{Begin, MAX_PATHS, Message, Need};
+use crate::protocol::message::{Begin, Message};
 use crate::protocol::rows::rows_of;
 use crate::replica::base_store::Change;
 use crate::replica::filter::Rules;
@@ -93,13 +92,13 @@ pub(crate) async fn sync_once(
 }
 
 /// One run after the greeting.
-struct Run<'a> {
-    connection: &'a Connection,
-    control: &'a Control,
-    local: Arc<Local>,
-    options: &'a Options,
-    progress: Arc<dyn Progress>,
-    met: Met,
+pub(super) struct Run<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) control: &'a Control,
+    pub(super) local: Arc<Local>,
+    pub(super) options: &'a Options,
+    pub(super) progress: Arc<dyn Progress>,
+    pub(super) met: Met,
 }
 
 /// What both sides last agreed on, as far as it may be used.
@@ -339,71 +338,7 @@ impl Run<'_> {
         self.control.send(&Message::Done).await?;
         self.local.store_index(scanned.changes).await
     }
-
-    /// What System 1 says to the plan, after whatever it has to ask for its own half.
-    async fn agreement(&self, work: &mut Work) -> Result<Agreement, SessionError> {
-        let mut agreement = Agreement { guard: Ok(()), needs: Vec::new() };
-        loop {
-            match self.control.receive().await? {
-                Message::AskHashes(paths) if paths.len() <= MAX_PATHS => {
-                    let hashes = work.tell(&paths).await?;
-                    self.control.send(&Message::Hashes(hashes)).await?;
-                }
-                Message::Agreed { guard } => {
-                    agreement.guard = guard.map_or(Ok(()), |refusal| Err(SessionError::by_peer(&refusal)));
-                    if agreement.guard.is_err() {
-                        return Ok(agreement);
-                    }
-                }
-                Message::Needs(more) => {
-                    let new = agreement.needs.len().saturating_sub(1);
-                    agreement.needs.extend(more);
-                    let new = &agreement.needs[new..];
-                    let planned = new.iter().all(|need| work.sends(need.item));
-                    if !planned || !new.is_sorted_by(|a, b| a.item < b.item) {
-                        return Err(SessionError::broke("it asked for a file that the plan does not send"));
-                    }
-                }
-                Message::NeedsEnd => return Ok(agreement),
-                _ => return Err(SessionError::broke("it sent a message that has no place after the plan")),
-            }
-        }
-    }
-
-    /// How System 1's half of a plan of so many items went.
-    async fn results(&self, items: usize) -> Result<Results, SessionError> {
-        let (mut results, mut budget) = (Results::default(), Budget::new());
-        let planned = |at: u32| usize::try_from(at).is_ok_and(|at| at < items);
-        loop {
-            match self.control.receive().await? {
-                Message::Failed(failed) if failed.iter().all(|(at, _)| planned(*at)) => {
-                    budget.take(&failed)?;
-                    results
-                        .failed
-                        .extend(failed.into_iter().map(|(at, failure)| (at as usize, failure.escaped())));
-                }
-                Message::Learned(learned) if learned.iter().all(|(at, _)| planned(*at)) => {
-                    results.learned.extend(learned.into_iter().map(|(at, digest)| (at as usize, digest)));
-                }
-                Message::Committed { moved, deleted } => {
-                    (results.moved, results.deleted) = (moved, deleted);
-                    return Ok(results);
-                }
-                _ => {
-                    return Err(SessionError::broke(
-                        "it sent a message that has no place after the transfers",
-                    ));
-                }
-            }
-        }
-    }
 }
 
 /// Skew of the two clocks from which on it is worth telling: a second.
 const SKEW: i64 = 1_000_000_000;
-
-/// What System 1 answered to the plan.
-struct Agreement {
-    guard: Result<(), SessionError>,
-    needs: Vec<Need>,
-}

@@ -6,6 +6,7 @@
 //! side's own.
 
 mod again;
+mod answers;
 mod budget;
 pub mod client;
 mod clock;

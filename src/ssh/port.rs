@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use russh::{ChannelId, ChannelWriteHalf, Disconnect, client, server};
 
 use super::error::CarrierError;
@@ -96,9 +97,9 @@ pub(super) async fn write_link(link: Arc<Link>, port: Port) {
             None => {
                 let (closing, farewell) = link.outbox.take_closing();
                 let mut said = !closing.is_empty();
-                for channel in closing {
-                    said &= patiently(&link, channel.close()).await;
-                }
+                // All at once: where many wait for the session, one turn each would let channels be opened faster than closed.
+                let closed = join_all(closing.iter().map(Port::close));
+                said &= patiently(&link, async { closed.await.into_iter().collect() }).await;
                 if farewell && !said {
                     port.disconnect().await;
                     let _ = tokio::time::timeout(PATIENCE, link.until_ended()).await;

@@ -5,18 +5,20 @@
 //! wire's bytes, and can be cut from outside, which ends a session that a peer would keep alive.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::{Buf, BufMut, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-/// How much is asked from the stream at once, bytes.
+/// How much is asked from the stream at once, bytes. Whoever has room for as much gets it without a copy.
 const READ: usize = 16 * 1024;
 /// How much is gathered before a write waits for the stream, bytes.
 const GATHER: usize = 128 * 1024;
+/// From this size on a write goes to the stream without being gathered, bytes.
+const LARGE: usize = 32 * 1024;
 
 /// A byte stream that can carry a connection: TCP, memory, a child's stdin and stdout.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
@@ -97,36 +99,57 @@ impl<S: Stream> Socket<S> {
         if self.ended || !self.line.has_room(self.ahead.len()) {
             return Poll::Ready(Ok(()));
         }
-        let start = self.ahead.len();
-        self.ahead.resize(start + READ, 0);
-        let mut room = ReadBuf::new(&mut self.ahead[start..]);
-        let result = Pin::new(&mut self.stream).poll_read(cx, &mut room);
-        let got = room.filled().len();
-        self.ahead.truncate(start + got);
-        ready!(result)?;
-        self.ended = got == 0;
-        self.line.received.fetch_add(got as u64, Ordering::Relaxed);
+        self.ahead.reserve(READ);
+        let mut room = (&mut self.ahead).limit(READ);
+        let got = ready!(pin!(self.stream.read_buf(&mut room)).poll(cx))?;
+        self.arrived(got);
         Poll::Ready(Ok(()))
     }
 
-    /// Writes what was gathered; while that is blocked, reads ahead instead.
+    /// Reads from the stream straight into the reader's own room.
+    fn poll_pass(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        self.arrived(buf.filled().len() - before);
+        Poll::Ready(Ok(()))
+    }
+
+    fn arrived(&mut self, bytes: usize) {
+        self.ended = bytes == 0;
+        self.line.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Writes to the stream; while that is blocked, reads ahead instead.
+    fn poll_put(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.stream).poll_write(cx, bytes) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(Ok(n)) => {
+                self.line.sent.fetch_add(n as u64, Ordering::Relaxed);
+                Poll::Ready(Ok(n))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                self.line.check(cx)?;
+                while !self.ended && self.line.has_room(self.ahead.len()) {
+                    if let Err(error) = ready!(self.poll_fill(cx)) {
+                        return Poll::Ready(Err(error));
+                    }
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Writes what was gathered.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.out.is_empty() {
-            match Pin::new(&mut self.stream).poll_write(cx, &self.out) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(n)) => {
-                    self.out.advance(n);
-                    self.line.sent.fetch_add(n as u64, Ordering::Relaxed);
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    self.line.check(cx)?;
-                    while !self.ended && self.line.has_room(self.ahead.len()) {
-                        ready!(self.poll_fill(cx))?;
-                    }
-                    return Poll::Pending;
-                }
+            let mut out = std::mem::take(&mut self.out);
+            let put = self.poll_put(cx, &out);
+            if let Poll::Ready(Ok(n)) = put {
+                out.advance(n);
             }
+            self.out = out;
+            ready!(put)?;
         }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
@@ -146,6 +169,9 @@ impl<S: Stream> AsyncRead for Socket<S> {
                 result?;
             }
             if this.ahead.is_empty() {
+                if buf.remaining() >= READ && !this.ended {
+                    return this.poll_pass(cx, buf);
+                }
                 ready!(this.poll_fill(cx))?;
             }
         }
@@ -158,8 +184,11 @@ impl<S: Stream> AsyncRead for Socket<S> {
 
 impl<S: Stream> AsyncWrite for Socket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.out.len() >= GATHER {
+        if self.out.len() >= GATHER || buf.len() >= LARGE {
             ready!(self.poll_drain(cx))?;
+        }
+        if buf.len() >= LARGE {
+            return self.poll_put(cx, buf);
         }
         let n = buf.len().min(GATHER);
         self.out.extend_from_slice(&buf[..n]);

@@ -249,6 +249,61 @@ async fn bulk_runs_both_ways_on_many_channels_over_tcp() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_keeps_pace_with_opening_when_many_channels_are_in_flight() {
+    in_time(async {
+        // The default cap has the same distance to the most that a client has in flight.
+        let flow = Flow { channels: 288, ..Flow::default() };
+        let (client, server, site) = tcp_pair(&flow).await;
+        tokio::spawn(async move {
+            while let Some(mut channel) = server.accept().await {
+                tokio::spawn(async move {
+                    while let Ok(Some(_)) = channel.reader.next().await {}
+                    let _ = channel.writer.finish().await;
+                });
+            }
+        });
+        let mut workers = JoinSet::new();
+        for _ in 0..128 {
+            let client = client.clone();
+            workers.spawn(async move {
+                for _ in 0..30 {
+                    let mut channel = client.open().await.unwrap();
+                    channel.writer.send(Bytes::from_static(b"small")).await.unwrap();
+                    channel.writer.finish().await.unwrap();
+                    assert!(channel.reader.next().await.unwrap().is_none());
+                }
+            });
+        }
+        workers.join_all().await;
+        drop(client);
+        site.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn full_packets_stay_full_behind_an_opening() {
+    in_time(async {
+        let (client, server) = memory_pair(&Flow::default()).await;
+        let (mut here, mut there) = open_one(&client, &server).await;
+        let blocks = [pattern(16 * 61_440, 1), pattern(16 * 61_440, 2)];
+        let sending = async {
+            for block in &blocks {
+                here.writer.send(block.clone()).await.unwrap();
+            }
+            here.writer.finish().await.unwrap();
+        };
+        let receiving = async {
+            while let Some(packet) = there.reader.next().await.unwrap() {
+                assert_eq!(packet.len(), 61_440);
+            }
+        };
+        tokio::join!(sending, receiving);
+    })
+    .await;
+}
+
 /// A slow line: everything arrives, late and in pieces of odd sizes.
 fn delayed(stream: DuplexStream) -> DuplexStream {
     async fn pump(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + Unpin) {

@@ -177,7 +177,7 @@ fn a_server_that_needs_more_than_was_planned_is_no_server() {
         evil.agree().await;
         evil.say(&Message::Needs(vec![Need { item: 0, have: 0 }; 2])).await;
     });
-    assert_broken(&pair, ended, "no place");
+    assert_broken(&pair, ended, "that the plan does not send");
 }
 
 #[test]
