@@ -22,7 +22,7 @@ impl Cutting {
         (SMALLEST..=LARGEST).contains(&log2).then_some(Cutting { log2, key })
     }
 
-    /// For a file of `size` bytes. An edit costs a chunk or two, and telling a chunk eleven bytes: what is least in sum
+    /// For a file of `size` bytes. An edit costs a chunk or two, and telling a chunk nine bytes: what is least in sum
     /// grows with the square root.
     pub fn of_size(size: u64, key: [u8; 16]) -> Cutting {
         let balanced = size.saturating_mul(4).isqrt().max(1).ilog2();
@@ -61,8 +61,8 @@ impl Cutting {
 pub struct Chunk {
     /// Bytes, at most 2^24 - 1.
     pub length: u32,
-    /// The first 8 bytes of its keyed BLAKE3, as a big-endian number. Enough to find it; that the file is right in the
-    /// end is for its SHA-256 to show.
+    /// The first 6 bytes of its keyed BLAKE3, as a big-endian number. Enough, with the length, to find it; that the
+    /// file is right in the end is for its SHA-256 to show, and the next run has another key.
     pub hash: u64,
 }
 

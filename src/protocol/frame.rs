@@ -21,7 +21,7 @@ pub const HEAD: usize = 4;
 pub const OPENING: usize = 13;
 
 /// Bytes of an encoded [`Chunk`].
-const CHUNK: usize = 11;
+const CHUNK: usize = 9;
 /// The most chunks in one frame.
 pub const CHUNKS: usize = MAX_FRAME / CHUNK;
 
@@ -132,7 +132,7 @@ pub fn put_chunks(bytes: &mut BytesMut, chunks: &[Chunk]) {
     bytes.extend_from_slice(&head(5, CHUNK * chunks.len()));
     for chunk in chunks {
         bytes.extend_from_slice(&chunk.length.to_be_bytes()[1..]);
-        bytes.extend_from_slice(&chunk.hash.to_be_bytes());
+        bytes.extend_from_slice(&chunk.hash.to_be_bytes()[2..]);
     }
 }
 
@@ -245,7 +245,7 @@ fn chunks<'a>(mut content: &[u8]) -> Option<Frame<'a>> {
     let mut chunks = Vec::with_capacity(content.len() / CHUNK);
     while content.remaining() >= CHUNK {
         let length = content.get_uint(3) as u32;
-        chunks.push(Chunk { length, hash: content.get_u64() });
+        chunks.push(Chunk { length, hash: content.get_uint(6) });
     }
     Some(Frame::Chunks(chunks))
 }

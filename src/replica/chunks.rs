@@ -25,8 +25,8 @@ pub(super) fn name(cutting: &Cutting, content: &[u8]) -> Chunk {
     let mut key = [0; 32];
     key[..16].copy_from_slice(cutting.key());
     let hash = blake3::keyed_hash(&key, content);
-    let [a, b, c, d, e, f, g, h, ..] = *hash.as_bytes();
-    Chunk { length: content.len() as u32, hash: u64::from_be_bytes([a, b, c, d, e, f, g, h]) }
+    let [a, b, c, d, e, f, ..] = *hash.as_bytes();
+    Chunk { length: content.len() as u32, hash: u64::from_be_bytes([0, 0, a, b, c, d, e, f]) }
 }
 
 /// Part of a file on its way through memory.
