@@ -244,7 +244,7 @@ fn sigterm_lets_the_running_sync_finish_and_then_the_server_ends_with_0() {
     let server = world.serve();
     let relay = Relay::to(server.port);
     relay.hold_after(4 << 20);
-    let running = world.begin_sync(relay.port, &["--compress=never"]);
+    let running = world.begin_sync(relay.port, &[]);
     relay.wait_until_held();
     server.signal(Signal::TERM);
     server.wait_for("stopping");
@@ -287,7 +287,7 @@ fn a_server_that_dies_in_the_middle_is_a_lost_connection_and_the_next_run_heals(
     let server = world.serve();
     let relay = Relay::to(server.port);
     relay.hold_after(6 << 20);
-    let running = world.begin_sync(relay.port, &["--compress=never"]);
+    let running = world.begin_sync(relay.port, &[]);
     relay.wait_until_held();
     drop(server);
     relay.release();
@@ -305,7 +305,7 @@ fn a_file_that_changes_while_it_travels_is_taken_by_a_second_look() {
     let server = world.serve();
     let relay = Relay::to(server.port);
     relay.hold_after(6 << 20);
-    let running = world.begin_sync(relay.port, &["--compress=never"]);
+    let running = world.begin_sync(relay.port, &[]);
     relay.wait_until_held();
     world.folder1().write("large", large(7), 5);
     relay.release();
@@ -323,7 +323,7 @@ fn a_file_that_is_edited_here_while_its_successor_travels_is_never_overwritten()
     let server = world.serve();
     let relay = Relay::to(server.port);
     relay.hold_after(6 << 20);
-    let running = world.begin_sync(relay.port, &["--compress=never"]);
+    let running = world.begin_sync(relay.port, &[]);
     relay.wait_until_held();
     world.folder2().write("large", "edited meanwhile", 1);
     relay.release();
@@ -370,7 +370,7 @@ fn a_fifo_that_takes_the_place_of_a_target_is_left_there_and_never_opened() {
     let relay = Relay::to(server.port);
     // In the middle of the greeting nothing is scanned for sure; in the middle of a file everything is.
     relay.hold_after(1 << 20);
-    let running = world.begin_sync(relay.port, &["--compress=never"]);
+    let running = world.begin_sync(relay.port, &[]);
     relay.wait_until_held();
     let path = world.folder1().path("zlast");
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
