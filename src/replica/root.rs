@@ -125,6 +125,11 @@ impl Root {
         stat_of(&self.folder)
     }
 
+    /// Whether this user may make anything in the pinned folder.
+    pub fn is_writable(&self) -> bool {
+        rustix::fs::accessat(&self.folder, c".", rustix::fs::Access::WRITE_OK, AtFlags::EACCESS).is_ok()
+    }
+
     /// Opens the folder `path` beneath the root, to list it or to act on its members.
     ///
     /// Fails with `ELOOP` or `ENOTDIR` where a component is a link, and with `EXDEV` where it is on another

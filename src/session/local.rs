@@ -77,6 +77,14 @@ impl Local {
         let peeked = State::peek(&root).map_err(unusable)?;
         let before = peeked.as_ref().map(identity::look).transpose().map_err(unusable)?.flatten();
         drop(peeked);
+        let before = match before {
+            None if !root.is_writable() => {
+                let elsewhere = Opening::state_elsewhere(&opening.state_home, root.path());
+                let peeked = State::peek_at(&elsewhere).map_err(unusable)?;
+                peeked.as_ref().map(identity::look).transpose().map_err(unusable)?.flatten()
+            }
+            before => before,
+        };
         known(&places, &opening, before.map_or(Standing::Nameless, Standing::Root))?;
         Local::with_state(root, opening, &places)
     }

@@ -239,7 +239,11 @@ impl<'a> Performance<'a> {
             Step::Remove { .. } => self.results.deleted += 1,
             Step::Put { staged, .. } => {
                 self.results.learned.extend(staged.sha256.map(|digest| (at, digest)));
-                if let (Act::Put { version, .. }, Some(stat)) = (item.act.of(self.work.side), done.stat) {
+                // An edit in the instant after it was placed is not what was staged: the next scan looks at it.
+                let as_staged =
+                    |stat: &Stat| (stat.size, stat.modified) == (staged.stat.size, staged.stat.modified);
+                let stat = done.stat.filter(as_staged);
+                if let (Act::Put { version, .. }, Some(stat)) = (item.act.of(self.work.side), stat) {
                     let node = placed(version, &stat, staged.sha256, self.work.edited(version));
                     let entry = index::Entry::of(&node, self.work.scanned.started);
                     self.results

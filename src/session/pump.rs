@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures_util::stream::{self, TryStreamExt};
-use tokio::sync::Notify;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use super::delta;
 use super::error::SessionError;
@@ -22,6 +22,10 @@ fn in_flight(uncertainty: i64) -> usize {
     (round_trip_ms * 20).clamp(64, 1024)
 }
 
+/// How many large files may be in flight in each direction. Each holds a thread and some blocks of content on both
+/// sides, and a few fill any link.
+pub(crate) const LARGE_IN_FLIGHT: usize = 32;
+
 /// Sends what System 1 needs, then fetches what this side needs; both overlap once every file to be sent has its channel.
 pub(crate) async fn pump(
     connection: &Connection,
@@ -33,15 +37,23 @@ pub(crate) async fn pump(
     let limit = in_flight(uncertainty);
     let gate = Gate { unopened: AtomicUsize::new(theirs.len()), open: Notify::new() };
     gate.check();
-    let sending = stream::iter(theirs.into_iter().map(Ok))
-        .try_for_each_concurrent(limit, |need| push(connection, work, need, &gate));
+    let (large_out, large_in) = (Semaphore::new(LARGE_IN_FLIGHT), Semaphore::new(LARGE_IN_FLIGHT));
+    let sending = stream::iter(theirs)
+        .then(async |need| Ok((need, place(&large_out, work.source_size(need.item)).await)))
+        .try_for_each_concurrent(limit, async |(need, _place)| push(connection, work, need, &gate).await);
     let fetching = async {
         gate.open.notified().await;
-        stream::iter(ours.into_iter().map(Ok))
-            .try_for_each_concurrent(limit, |need| pull(connection, work, need))
+        stream::iter(ours)
+            .then(async |need| Ok((need, place(&large_in, work.size(need.item)).await)))
+            .try_for_each_concurrent(limit, async |(need, _place)| pull(connection, work, need).await)
             .await
     };
     tokio::try_join!(sending, fetching).map(|_| ())
+}
+
+/// Waits for a large file's place. The next in path order wait behind it, so that channels are opened in that order.
+async fn place(places: &Semaphore, size: u64) -> Option<SemaphorePermit<'_>> {
+    if transfer::is_large(size) { places.acquire().await.ok() } else { None }
 }
 
 /// Opens once no file that is to be sent waits for its channel any more.

@@ -26,7 +26,7 @@ use crate::core::policy::May;
 use crate::core::reconcile::reconcile;
 use crate::core::side::{Side, Sides};
 use crate::protocol::codec;
-use crate::protocol::message::{Begin, Hello, MAX_HAVE, MAX_PATHS, Message, Welcome};
+use crate::protocol::message::{Begin, Hello, Keep, MAX_HAVE, MAX_PATHS, Message, Welcome};
 use crate::protocol::rows::{Row, tree_of};
 use crate::replica::filter::Rules;
 use crate::replica::identity::Id;
@@ -50,6 +50,8 @@ pub struct Exports {
     pub read_only: bool,
     /// Nothing is ever deleted here.
     pub no_delete: bool,
+    /// What losers are kept for at least, whatever a client asks; none where the client's word counts alone.
+    pub least: Option<Keep>,
     /// Where what must live outside the roots is kept.
     pub state_home: PathBuf,
     /// This system's clock.
@@ -57,9 +59,17 @@ pub struct Exports {
 }
 
 impl Exports {
+    /// How long losers are kept here: the side that loses them decides, and a client may only ask for longer.
+    fn kept(&self, wished: Option<Keep>) -> Option<Keep> {
+        let Some(least) = self.least else { return wished };
+        let days = wished.map_or(0, |wished| wished.days).max(least.days);
+        Some(Keep { days, ..least })
+    }
+
     /// Offers `folders`, to do anything with them.
     pub fn new(folders: Vec<Export>, state_home: PathBuf) -> Exports {
-        Exports { folders, read_only: false, no_delete: false, state_home, clock: Clock::default() }
+        let clock = Clock::default();
+        Exports { folders, read_only: false, no_delete: false, least: None, state_home, clock }
     }
 
     fn find(&self, name: &str) -> Result<&Export, SessionError> {
@@ -306,7 +316,7 @@ impl Half<'_> {
         if let Some(peer) = self.hello.root {
             self.opened.local.announce(Id(peer), self.begin.base.map(Id), compared.run).await?;
         }
-        let results = perform(work.clone(), compared.run, wish.keep).await?;
+        let results = perform(work.clone(), compared.run, self.session.exports.kept(wish.keep)).await?;
         served.failed = results.failed.len() as u64;
         self.report(&work, results).await?;
         Ok(served)

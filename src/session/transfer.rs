@@ -24,6 +24,11 @@ const BLOCK_FRAMES: usize = 16;
 /// Blocks of a large file between the disk and the channel.
 const BLOCKS_AHEAD: usize = 4;
 
+/// Whether a file of this size is streamed by a thread of its own.
+pub(crate) fn is_large(size: u64) -> bool {
+    size > SMALL
+}
+
 /// Content on its way out, framed, with the opening before it where this side opens the channel.
 pub(crate) enum Outgoing {
     /// All of a small file, its end included; or the frame that says why there is none.
@@ -321,6 +326,9 @@ pub(crate) async fn serve_file(work: Arc<Work>, mut channel: Channel) -> Option<
     let mut frames = FrameReader::default();
     let (opening, first) = opening(&mut frames, &mut channel.reader).await.ok()?;
     let Opening { item, offset, .. } = opening;
+    let size = if opening.push { work.size(item) } else { work.source_size(item) };
+    // A client that keeps to its own limit never waits here; one that does not takes no more of this system's threads.
+    let _place = if is_large(size) { work.large.acquire().await.ok() } else { None };
     let permit = if opening.delta { work.deltas.acquire().await.ok() } else { None };
     if !opening.push {
         let sent = if permit.is_some() {

@@ -49,6 +49,8 @@ pub(crate) struct Work {
     pub(crate) packing: Packing,
     /// Files that go as a delta, of which only so many are under way at once.
     pub(crate) deltas: Semaphore,
+    /// Large files under way that the other side asked for or brings, both directions.
+    pub(crate) large: Semaphore,
     state: Mutex<Gathered>,
 }
 
@@ -90,6 +92,7 @@ impl Work {
             progress,
             packing: Packing::default(),
             deltas: Semaphore::new(super::delta::AT_ONCE),
+            large: Semaphore::new(2 * super::pump::LARGE_IN_FLIGHT),
             state: Mutex::default(),
         }
     }

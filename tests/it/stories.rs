@@ -524,3 +524,26 @@ fn thousands_of_empty_folders_are_listed_in_messages_of_a_size_that_is_taken() {
     let ran = pair.try_sync(|options| options.dry = true).unwrap();
     assert_eq!(ran.outcome.problems, []);
 }
+
+#[test]
+fn a_client_without_history_does_not_make_a_server_forget_what_it_lost() {
+    let pair = Pair::new();
+    pair.one.write("a", "the server's own", 1000);
+    pair.two.write("a", "the client's younger one", 10);
+    let least = Some(syncfiles::protocol::message::Keep::default());
+    pair.try_sync_serving(|options| options.history = false, |exports| exports.least = least).unwrap();
+    pair.assert_same();
+    assert_eq!(pair.one.displaced(), [b"the server's own"]);
+}
+
+/// More large files than may be in flight at once, both ways: they wait for one another and all arrive.
+#[test]
+fn many_large_files_travel_both_ways_at_once() {
+    let pair = Pair::new();
+    for n in 0..80u8 {
+        pair.one.write(&format!("one/{n}"), vec![n; 200_000], 100);
+        pair.two.write(&format!("two/{n}"), vec![n; 200_000], 100);
+    }
+    assert_eq!(pair.sync().travelled(), 160);
+    pair.assert_same();
+}

@@ -89,9 +89,10 @@ fn printed(result: std::io::Result<()>) -> Result<ExitCode, Stop> {
     }
 }
 
-/// The runtime of a command: few threads, because the work is the carrier's and the disk's.
+/// The runtime of a command: few threads for the carrier, and as many for the disk as many clients with large
+/// files can want; they are made only when they are.
 fn runtime() -> Result<tokio::runtime::Runtime, Stop> {
-    let built = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let built = tokio::runtime::Builder::new_multi_thread().max_blocking_threads(8192).enable_all().build();
     built.map_err(|error| {
         Stop::root(format_args!("cannot start threads: {error}; raise the limits of this user"))
     })

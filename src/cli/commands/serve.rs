@@ -11,6 +11,7 @@ use super::{Stop, interrupted, places, runtime};
 use crate::cli::exit::ExitCode;
 use crate::cli::serve_args::ServeArgs;
 use crate::core::shown::Shown;
+use crate::protocol::message::Keep;
 use crate::replica::root::Root;
 use crate::session::progress::Silent;
 use crate::session::{Export, Exports, serve};
@@ -76,7 +77,8 @@ fn exports(args: &ServeArgs) -> Result<Exports, Stop> {
         folders.push(Export { name, path: absolute(&export.dir)? });
     }
     let exports = Exports::new(folders, places::state_home()?);
-    Ok(Exports { read_only: args.read_only, no_delete: args.no_delete, ..exports })
+    let least = Some(Keep::default());
+    Ok(Exports { read_only: args.read_only, no_delete: args.no_delete, least, ..exports })
 }
 
 fn keys_file(args: &ServeArgs) -> Result<PathBuf, Stop> {
