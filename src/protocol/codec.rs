@@ -49,14 +49,7 @@ pub fn encode_hello(hello: &Hello) -> Result<Vec<u8>, CodecError> {
 ///
 /// Bytes after the known fields are ignored, so that a newer build can append to them.
 pub fn decode_hello(bytes: &[u8]) -> Result<(u16, Hello), CodecError> {
-    let rest = bytes.strip_prefix(MAGIC).ok_or(CodecError::Magic)?;
-    let (oldest, rest) = take_u16(rest)?;
-    let (newest, rest) = take_u16(rest)?;
-    let version = newest.min(NEWEST);
-    if version < oldest.max(OLDEST) {
-        return Err(CodecError::Version { oldest, newest });
-    }
-    Ok((version, lenient(rest)?))
+    greeting(bytes)
 }
 
 /// System 1's first message: magic, its versions, then the answer.
@@ -69,14 +62,7 @@ pub fn encode_welcome(answer: &Result<Welcome, super::message::Refusal>) -> Resu
 
 /// Reads System 1's first message.
 pub fn decode_welcome(bytes: &[u8]) -> Result<(u16, Result<Welcome, super::message::Refusal>), CodecError> {
-    let rest = bytes.strip_prefix(MAGIC).ok_or(CodecError::Magic)?;
-    let (oldest, rest) = take_u16(rest)?;
-    let (newest, rest) = take_u16(rest)?;
-    let version = newest.min(NEWEST);
-    if version < oldest.max(OLDEST) {
-        return Err(CodecError::Version { oldest, newest });
-    }
-    Ok((version, lenient(rest)?))
+    greeting(bytes)
 }
 
 /// One control message as bytes: a byte that says how, 0 as it is or 1 compressed by zstd, then the message.
@@ -116,6 +102,18 @@ fn decode_plain(bytes: &[u8]) -> Result<Message, CodecError> {
 fn extend<T: Serialize>(bytes: Vec<u8>, value: &T) -> Result<Vec<u8>, CodecError> {
     let bytes = postcard::to_extend(value, bytes).map_err(|_| CodecError::Malformed)?;
     if bytes.len() > MAX_MESSAGE { Err(CodecError::Long) } else { Ok(bytes) }
+}
+
+/// What both greetings begin with, and then their own fields.
+fn greeting<T: DeserializeOwned>(bytes: &[u8]) -> Result<(u16, T), CodecError> {
+    let rest = bytes.strip_prefix(MAGIC).ok_or(CodecError::Magic)?;
+    let (oldest, rest) = take_u16(rest)?;
+    let (newest, rest) = take_u16(rest)?;
+    let version = newest.min(NEWEST);
+    if version < oldest.max(OLDEST) {
+        return Err(CodecError::Version { oldest, newest });
+    }
+    Ok((version, lenient(rest)?))
 }
 
 fn lenient<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {

@@ -23,6 +23,7 @@ use std::sync::OnceLock;
 use rusqlite::{Connection, Row, params};
 use thiserror::Error;
 
+use super::base_store::key_of;
 use super::root::Stat;
 use crate::core::age::Timestamp;
 use crate::core::digest::Digest;
@@ -239,10 +240,6 @@ pub fn write(db: &Connection, changes: &[Change]) -> Result<(), IndexError> {
         .map_err(IndexError::Store)?;
     }
     Ok(())
-}
-
-fn key_of(path: &RelPath) -> Vec<u8> {
-    path.as_bytes().iter().map(|&byte| if byte == b'/' { 0 } else { byte }).collect()
 }
 
 fn read_entry(row: &Row<'_>) -> Option<Entry> {

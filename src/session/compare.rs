@@ -288,7 +288,7 @@ fn folder_at<'a>(snapshot: &'a Snapshot, path: &RelPath) -> Option<&'a Folder> {
 }
 
 /// Whether both sides certainly hold the same content with the same bits.
-fn same(one: &Standing, two: &Standing) -> bool {
+pub(crate) fn same(one: &Standing, two: &Standing) -> bool {
     match (one.version(), two.version()) {
         (Some(a), Some(b)) => a.content.same(&b.content) == Some(true) && a.bits == b.bits,
         _ => one == two,

@@ -127,11 +127,7 @@ impl Local {
     pub(crate) async fn store_index(self: &Arc<Self>, changes: Vec<Change>) -> Result<(), SessionError> {
         let local = self.clone();
         super::blocking(move || match local.state() {
-            Some(state) if !local.is_look() && !changes.is_empty() => {
-                let writing = state.write("write the index into").map_err(unusable)?;
-                index::write(&writing, &changes).map_err(unusable)?;
-                writing.commit().map_err(unusable)
-            }
+            Some(state) if !local.is_look() => state.store_index(&changes).map_err(unusable),
             _ => Ok(()),
         })
         .await

@@ -1,6 +1,6 @@
 //! What is left of a comparison once every hash that matters is known, and what the base must learn of the rest.
 
-use super::compare::Comparison;
+use super::compare::{Comparison, same};
 use super::scanned::Scanned;
 use crate::core::base::{Base, BaseEntry, members_of};
 use crate::core::kept::looks_kept;
@@ -30,10 +30,7 @@ pub(crate) fn prune(tree: &mut Fork, path: &RelPath, settled: &mut Vec<RelPath>)
 }
 
 fn is_equal(one: &Standing, two: &Standing) -> bool {
-    match (one.version(), two.version()) {
-        (Some(a), Some(b)) => a.content.same(&b.content) == Some(true) && a.bits == b.bits,
-        _ => false,
-    }
+    one.version().is_some() && same(one, two)
 }
 
 fn agreed(standing: &Standing) -> Option<BaseEntry> {
