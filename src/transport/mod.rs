@@ -1,4 +1,5 @@
-//! Byte streams: TCP and memory. Knows no SSH.
+//! Byte streams: TCP, a child process, memory. Knows no SSH.
 
+pub mod child;
 pub mod memory;
 pub mod tcp;
