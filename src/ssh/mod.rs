@@ -44,6 +44,7 @@ pub use russh::keys::{PrivateKey, PublicKey};
 pub const SUBSYSTEM: &str = "syncfiles";
 
 pub mod authorized_keys;
+pub mod config;
 pub mod host_key;
 pub mod identity;
 pub mod known_hosts;

@@ -1,10 +1,18 @@
 //! OpenSSH's wildcards (PATTERNS in ssh_config(5)): `*` for any run of bytes, `?` for exactly one.
 
 /// Whether all of `text` matches `pattern`, ASCII case aside.
-///
+pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    matches_by(pattern, text, |a, b| a.eq_ignore_ascii_case(&b))
+}
+
+/// As [`matches`], but to the letter.
+pub(super) fn matches_exactly(pattern: &[u8], text: &[u8]) -> bool {
+    matches_by(pattern, text, |a, b| a == b)
+}
+
 /// Only the last `*` is ever retried, so the time is at most the product of the lengths, whatever the
 /// pattern.
-pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+fn matches_by(pattern: &[u8], text: &[u8], same: impl Fn(u8, u8) -> bool) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut retry = None;
     while t < text.len() {
@@ -13,7 +21,7 @@ pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
                 p += 1;
                 retry = Some((p, t));
             }
-            Some(c) if *c == b'?' || c.eq_ignore_ascii_case(&text[t]) => {
+            Some(c) if *c == b'?' || same(*c, text[t]) => {
                 p += 1;
                 t += 1;
             }

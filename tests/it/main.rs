@@ -26,6 +26,7 @@ mod protocol;
 mod questions;
 mod races;
 mod reconcile;
+mod ssh_config;
 mod stories;
 mod support;
 mod walks;
