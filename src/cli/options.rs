@@ -119,7 +119,7 @@ pub struct ConnectArgs {
     /// With -e: syncfiles over there
     #[arg(long, value_name = "PROG", requires = "rsh")]
     pub remote_path: Option<OsString>,
-    /// Give up connecting, or waiting for another run, after so many seconds
+    /// Give up after so many seconds of silence, or of waiting for another run [default: 60; 0: never]
     #[arg(long, value_name = "S", value_parser = parse_seconds)]
     pub timeout: Option<Duration>,
     /// Connect again so many times, and resume
@@ -188,6 +188,13 @@ impl ShowArgs {
     /// The units in which sizes are shown.
     pub fn units(&self) -> Units {
         if self.human > 1 { Units::Binary } else { Units::Decimal }
+    }
+}
+
+impl ConnectArgs {
+    /// How long the other end may be silent; `--timeout 0` is for ever. None where the user left it open.
+    pub fn patience(&self) -> Option<Duration> {
+        self.timeout.map(|timeout| if timeout.is_zero() { Duration::MAX } else { timeout })
     }
 }
 

@@ -31,12 +31,14 @@ pub struct RunLock {
 }
 
 impl RunLock {
-    /// Takes the lock in the state folder `state`; waits for another run at most `timeout`.
-    pub fn take(state: &Root, timeout: Duration) -> Result<RunLock, LockError> {
+    /// Takes the lock in the state folder `state`; waits for another run at most `timeout`. `waits` is called once if
+    /// there is one.
+    pub fn take(state: &Root, timeout: Duration, waits: &dyn Fn()) -> Result<RunLock, LockError> {
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = rustix::fs::openat(state, c"lock", flags, Mode::RUSR | Mode::WUSR);
         let file = File::from(file.map_err(io::Error::from)?);
         let begun = Instant::now();
+        let mut told = false;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(RunLock { _file: file }),
@@ -44,7 +46,12 @@ impl RunLock {
                 Err(TryLockError::WouldBlock) if begun.elapsed() >= timeout => {
                     return Err(LockError::Busy(timeout));
                 }
-                Err(TryLockError::WouldBlock) => thread::sleep(LOOK_AGAIN),
+                Err(TryLockError::WouldBlock) => {
+                    if !std::mem::replace(&mut told, true) {
+                        waits();
+                    }
+                    thread::sleep(LOOK_AGAIN);
+                }
             }
         }
     }
@@ -53,18 +60,29 @@ impl RunLock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
-    fn a_second_run_waits_and_gives_up_and_gets_the_root_when_the_first_ends() {
+    fn a_second_run_says_that_it_waits_and_gets_the_root_when_the_first_ends_or_gives_up() {
         let temp = tempfile::tempdir().unwrap();
         let root = Root::open(temp.path()).unwrap();
-        let first = RunLock::take(&root, Duration::ZERO).unwrap();
-        assert!(matches!(RunLock::take(&root, Duration::ZERO), Err(LockError::Busy(_))));
-        let waiting = thread::scope(|scope| {
-            let second = scope.spawn(|| RunLock::take(&root, Duration::from_secs(60)).is_ok());
-            drop(first);
-            second.join().unwrap()
-        });
-        assert!(waiting);
+        let first =
+            Mutex::new(Some(RunLock::take(&root, Duration::ZERO, &|| panic!("nobody is there")).unwrap()));
+        let waited = AtomicUsize::new(0);
+        let count = || {
+            waited.fetch_add(1, Ordering::SeqCst);
+        };
+        assert!(matches!(RunLock::take(&root, Duration::ZERO, &count), Err(LockError::Busy(_))));
+        assert_eq!(waited.load(Ordering::SeqCst), 0, "there was nothing to wait for");
+        let end_first = || drop(first.lock().unwrap().take());
+        assert!(
+            RunLock::take(&root, Duration::MAX, &|| {
+                count();
+                end_first()
+            })
+            .is_ok()
+        );
+        assert_eq!(waited.load(Ordering::SeqCst), 1);
     }
 }

@@ -66,7 +66,7 @@ pub(crate) async fn sync_once(
     let scan = local.scan(vec![rules.clone()], options.checksum, progress.clone());
     let connection = connect.await?;
     progress.event(&Event::Connected { peer: remote.name.clone() });
-    let control = Control::new(connection.clone());
+    let control = Control::new(connection.clone(), options.timeout, &remote.name);
     let result = async {
         let met = greet(&control, &local, remote, rules.clone(), options).await?;
         local.meet(&remote.place, met.peer())?;
@@ -82,10 +82,7 @@ pub(crate) async fn sync_once(
         run.go(scanned).await
     }
     .await;
-    if let Err(error) = &result {
-        control.refuse(error).await;
-    }
-    control.close().await;
+    let result = control.end(result).await;
     let mut outcome = result?;
     outcome.wire = connection.traffic();
     Ok(outcome)
@@ -240,8 +237,10 @@ impl Run<'_> {
         ask: Sides<Vec<RelPath>>,
         outcome: &mut Outcome,
     ) -> Result<(), SessionError> {
-        let (theirs, ours) =
-            tokio::join!(ask_hashes(self.control, &ask.one), self.local.hash(scanned, &ask.two));
+        let (theirs, ours) = tokio::join!(
+            ask_hashes(self.control, &ask.one),
+            self.control.busily(self.local.hash(scanned, &ask.two))
+        );
         for (side, paths, hashes) in [(Side::One, &ask.one, theirs?), (Side::Two, &ask.two, ours?)] {
             for (path, hash) in paths.iter().zip(hashes) {
                 if let Err(why) = hash {
@@ -308,12 +307,13 @@ impl Run<'_> {
 
         let fetch = work.prepare(run)?;
         let work = Arc::new(work);
-        pump(self.connection, &work, needs.needs, fetch, self.met.uncertainty).await?;
+        let pumped = pump(self.connection, &work, needs.needs, fetch, self.met.uncertainty);
+        self.control.patiently(pumped).await?;
         self.progress.event(&Event::Committing);
         self.control.send(&Message::Commit).await?;
         let (theirs, ours) = tokio::join!(
             self.results(work.plan.items.len()),
-            perform(work.clone(), run, self.options.kept())
+            self.control.busily(perform(work.clone(), run, self.options.kept()))
         );
         let (theirs, ours) = (theirs?, ours?);
         let results = Sides { one: &theirs, two: &ours };

@@ -1,10 +1,12 @@
-//! Typed control messages over a connection.
+//! Typed control messages over a connection, as long as the other end gives signs of life.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::error::SessionError;
+use super::pulse::{Held, Pulse};
 use crate::core::base::BaseContent;
 use crate::core::path::RelPath;
 use crate::core::version::Content;
@@ -17,19 +19,22 @@ use crate::ssh::Connection;
 #[derive(Clone)]
 pub(crate) struct Control {
     connection: Connection,
+    pulse: Arc<Pulse>,
 }
 
 /// Messages that carry lists are cut at about this many bytes, well below what one message may have.
 const FULL: usize = 256 * 1024;
 
 impl Control {
-    pub(crate) fn new(connection: Connection) -> Control {
-        Control { connection }
+    /// Over `connection` with `peer`, which may be silent for as long as `patience`, or for ever if that is
+    /// [`Duration::MAX`].
+    pub(crate) fn new(connection: Connection, patience: Duration, peer: &str) -> Control {
+        let pulse = Arc::new(Pulse::new(connection.clone(), patience, peer));
+        Control { connection, pulse }
     }
 
     pub(crate) async fn send(&self, message: &Message) -> Result<(), SessionError> {
-        let bytes = codec::encode(message)?;
-        Ok(self.connection.send(Bytes::from(bytes)).await?)
+        self.send_bytes(codec::encode(message)?).await
     }
 
     /// The next message. A refusal, and the end of the connection, are errors.
@@ -41,6 +46,68 @@ impl Control {
                 message => return Ok(message),
             }
         }
+    }
+
+    /// Does what needs the other end, as long as that gives signs of life.
+    pub(crate) async fn patiently<T>(
+        &self,
+        work: impl Future<Output = Result<T, SessionError>>,
+    ) -> Result<T, SessionError> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            silent = self.silence() => Err(silent),
+        }
+    }
+
+    /// Resolves once the other end has been silent for too long.
+    pub(crate) async fn silence(&self) -> SessionError {
+        self.pulse.silence(&self.connection).await
+    }
+
+    /// As long as this is held, the other end is told that this one works, also while it waits for a message.
+    pub(crate) fn working(&self) -> Held {
+        self.pulse.working()
+    }
+
+    /// Does `work` and has the other end told of it, whatever else this one waits for meanwhile.
+    pub(crate) async fn busily<T>(&self, work: impl Future<Output = T>) -> T {
+        let _working = self.working();
+        work.await
+    }
+
+    /// As long as this is held, this end waits for the other one, and does not say that it is alive.
+    pub(crate) fn waiting(&self) -> Held {
+        self.pulse.waiting()
+    }
+
+    /// Ends the session: tells the other end what went wrong here, or finds out what went wrong there.
+    pub(crate) async fn end<T>(&self, result: Result<T, SessionError>) -> Result<T, SessionError> {
+        let result = match result {
+            Ok(value) => Ok(value),
+            Err(error) => Err(self.explained(error).await),
+        };
+        if let Err(error) = &result {
+            self.refuse(error).await;
+        }
+        self.close().await;
+        result
+    }
+
+    /// The reason that the other end gave before it went, where `error` only shows that it has gone.
+    async fn explained(&self, error: SessionError) -> SessionError {
+        if !matches!(error, SessionError::Connection(_)) {
+            return error;
+        }
+        let last_words = async {
+            while let Ok(Some(bytes)) = self.connection.receive().await {
+                if let Ok(Message::Refuse(refusal)) = codec::decode(&bytes) {
+                    return Some(SessionError::by_peer(&refusal));
+                }
+            }
+            None
+        };
+        tokio::time::timeout(FAREWELL, last_words).await.ok().flatten().unwrap_or(error)
     }
 
     /// Tells the other end why the session ends, if it still listens.
@@ -57,14 +124,25 @@ impl Control {
     }
 
     pub(crate) async fn send_bytes(&self, bytes: Vec<u8>) -> Result<(), SessionError> {
-        Ok(self.connection.send(Bytes::from(bytes)).await?)
+        self.patiently(async { Ok(self.connection.send(Bytes::from(bytes)).await?) }).await
     }
 
+    /// The next message as it came. Signs of life are none.
     pub(crate) async fn receive_bytes(&self) -> Result<Bytes, SessionError> {
         let lost = || {
             SessionError::Connection("the other end closed the connection before the sync was done".into())
         };
-        self.connection.receive().await?.ok_or_else(lost)
+        let _waiting = self.waiting();
+        let next = async {
+            loop {
+                let bytes = self.connection.receive().await?.ok_or_else(lost)?;
+                let sign = bytes.len() <= SIGN && matches!(codec::decode(&bytes), Ok(Message::Alive));
+                if !sign {
+                    return Ok(bytes);
+                }
+            }
+        };
+        self.patiently(next).await
     }
 
     /// Sends `items` in as many messages as they need; `size` estimates the encoded bytes of one from above.
@@ -87,6 +165,8 @@ impl Control {
     }
 }
 
+/// No sign of life is longer, in bytes; what is need not be decoded to know that it is none.
+const SIGN: usize = 4;
 /// How long an end that does not listen is told why it ends.
 const FAREWELL: Duration = Duration::from_secs(2);
 

@@ -18,7 +18,7 @@ fn path(text: &str) -> RelPath {
 
 /// An empty System 1 that agrees with the client's plan, and then says `last`.
 async fn act(connection: Connection, last: Vec<Message>) -> Result<(), SessionError> {
-    let control = Control::new(connection);
+    let control = Control::new(connection, Duration::MAX, "the client");
     codec::decode_hello(&control.receive_bytes().await?)?;
     let welcome = Welcome {
         clock: super::clock::Clock::default().now(),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::error::SessionError;
+use super::progress::{Event, Progress, Silent};
 use crate::core::age::Timestamp;
 use crate::core::base::Base;
 use crate::core::path::RelPath;
@@ -61,6 +62,16 @@ impl Local {
     ///
     /// Blocks for disk work, and while another run holds the root.
     pub fn open(path: &Path, sub: &RelPath, opening: Opening) -> Result<Local, SessionError> {
+        Local::open_telling(path, sub, opening, &Silent)
+    }
+
+    /// As [`open`](Local::open); where it has to wait for another run, `progress` is told so.
+    pub fn open_telling(
+        path: &Path,
+        sub: &RelPath,
+        opening: Opening,
+        progress: &dyn Progress,
+    ) -> Result<Local, SessionError> {
         let places = Places::open(&opening.state_home).map_err(unusable)?;
         let root = match Root::open(path) {
             Err(RootError::Missing(_)) if opening.create && !opening.look => {
@@ -86,10 +97,15 @@ impl Local {
             before => before,
         };
         known(&places, &opening, before.map_or(Standing::Nameless, Standing::Root))?;
-        Local::with_state(root, opening, &places)
+        Local::with_state(root, opening, &places, progress)
     }
 
-    fn with_state(root: Root, opening: Opening, places: &Places) -> Result<Local, SessionError> {
+    fn with_state(
+        root: Root,
+        opening: Opening,
+        places: &Places,
+        progress: &dyn Progress,
+    ) -> Result<Local, SessionError> {
         let mut notices = Vec::new();
         let elsewhere = Opening::state_elsewhere(&opening.state_home, root.path());
         let (state, id) = if opening.look {
@@ -118,7 +134,8 @@ impl Local {
         };
         let lock = match (&state, opening.exclusive) {
             (Some(state), Some(timeout)) if !opening.look => {
-                Some(RunLock::take(state.folder(), timeout).map_err(unusable)?)
+                let waits = || progress.event(&Event::Notice(WAITS.into()));
+                Some(RunLock::take(state.folder(), timeout, &waits).map_err(unusable)?)
             }
             _ => None,
         };
@@ -220,6 +237,9 @@ impl Local {
         self.state.as_ref().map(|state| state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
+
+/// What a run says that finds another one at its root.
+const WAITS: &str = "another sync of this folder is running: this one waits until it has ended";
 
 /// Holds what stands at a place against what is remembered of it.
 fn known(places: &Places, opening: &Opening, standing: Standing) -> Result<Met, SessionError> {

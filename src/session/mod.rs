@@ -25,6 +25,7 @@ mod outlet;
 mod packing;
 mod perform;
 pub mod progress;
+mod pulse;
 mod pump;
 mod report;
 mod scanned;
@@ -46,7 +47,7 @@ pub use together::{Together, sync_together};
 pub use verify::{Verified, verify};
 
 /// Runs disk work where it may block.
-async fn blocking<T: Send + 'static>(
+pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SessionError> + Send + 'static,
 ) -> Result<T, SessionError> {
     let done = tokio::task::spawn_blocking(work).await;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
@@ -54,6 +55,8 @@ pub struct Exports {
     pub least: Option<Keep>,
     /// Where what must live outside the roots is kept.
     pub state_home: PathBuf,
+    /// How long a client may give no sign of life; [`Duration::MAX`]: for ever.
+    pub patience: Duration,
     /// This system's clock.
     pub clock: Clock,
 }
@@ -68,8 +71,8 @@ impl Exports {
 
     /// Offers `folders`, to do anything with them.
     pub fn new(folders: Vec<Export>, state_home: PathBuf) -> Exports {
-        let clock = Clock::default();
-        Exports { folders, read_only: false, no_delete: false, least: None, state_home, clock }
+        let (clock, patience) = (Clock::default(), PATIENCE);
+        Exports { folders, read_only: false, no_delete: false, least: None, state_home, patience, clock }
     }
 
     fn find(&self, name: &str) -> Result<&Export, SessionError> {
@@ -83,6 +86,9 @@ impl Exports {
         May { write: !self.read_only, delete: !self.read_only && !self.no_delete }
     }
 }
+
+/// How long a client may be silent if nobody says otherwise.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What one client's run did, for the log.
 #[derive(Clone, Debug, Default)]
@@ -103,7 +109,7 @@ pub async fn serve(
     exports: &Exports,
     progress: Arc<dyn Progress>,
 ) -> Result<Served, SessionError> {
-    let control = Control::new(connection.clone());
+    let control = Control::new(connection.clone(), exports.patience, "the client");
     let result = Session { connection: &connection, control: &control, exports, progress }.run().await;
     if let Err(error) = &result {
         control.refuse(error).await;
@@ -326,13 +332,23 @@ impl Half<'_> {
     async fn transfer(&self, work: &Arc<Work>, served: &mut Served) -> Result<(), SessionError> {
         let mut files = JoinSet::new();
         let mut ended = false;
+        // Only files under way are work: with none, this side waits for those that the client is to bring.
+        let _waiting = self.session.control.waiting();
+        let mut silence = std::pin::pin!(self.session.control.silence());
         // The client's word and the files travel on different channels, so the word may be first.
         while !ended || work.is_waiting() || !files.is_empty() {
             tokio::select! {
                 channel = self.session.connection.accept() => match channel {
-                    Some(channel) => { files.spawn(serve_file(work.clone(), channel)); }
+                    Some(channel) => {
+                        let (work, working) = (work.clone(), self.session.control.working());
+                        files.spawn(async move {
+                            let _working = working;
+                            serve_file(work, channel).await
+                        });
+                    }
                     None => return Err(SessionError::Connection("the client went away during the transfers".into())),
                 },
+                silent = &mut silence => return Err(silent),
                 message = self.session.control.receive(), if !ended => match message? {
                     Message::Commit => ended = true,
                     _ => return Err(SessionError::broke("it sent a message that has no place among transfers")),

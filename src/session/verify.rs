@@ -43,7 +43,7 @@ pub async fn verify(
     let (rules, _) = local.rules(&options.rules)?;
     let connection = connect.await?;
     progress.event(&Event::Connected { peer: remote.name.clone() });
-    let control = Control::new(connection);
+    let control = Control::new(connection, options.timeout, &remote.name);
     let verified = async {
         let met = greet(&control, &local, remote, rules.clone(), options).await?;
         let theirs = Rules::try_from(met.welcome.rules.clone())
@@ -70,11 +70,7 @@ pub async fn verify(
         Ok(Verified { digests, entries, differing, unread: [scanned.problems, problems].concat() })
     }
     .await;
-    if let Err(error) = &verified {
-        control.refuse(error).await;
-    }
-    control.close().await;
-    verified
+    control.end(verified).await
 }
 
 /// The paths of a tree that differ themselves.

@@ -127,6 +127,12 @@ impl Connection {
         self.inner().traffic()
     }
 
+    /// A number that changes whenever the peer gives a sign of life: a control message, an acknowledgement, data of a
+    /// channel. What SSH itself exchanges to keep a connection does not count: it says nothing about the peer's work.
+    pub fn heard(&self) -> u64 {
+        self.inner().heard()
+    }
+
     /// Bytes received on channels whose consumption the peer has not been told of; at most the window that this end announced,
     /// for each SSH connection.
     pub fn unconsumed(&self) -> u64 {

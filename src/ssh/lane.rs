@@ -115,6 +115,7 @@ impl Lane {
 
     /// Takes in the data of a packet that counts `cost`.
     pub(super) fn arrive(self: &Arc<Self>, data: &[u8], cost: u32) -> Result<(), CarrierError> {
+        self.link.hear();
         let (waker, unread) = {
             let mut inbox = locked(&self.inbox);
             if inbox.released {

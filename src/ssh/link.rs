@@ -48,6 +48,8 @@ pub(super) struct Link {
     pub(super) opening: AtomicU64,
     /// Channels opened so far.
     pub(super) opened: AtomicU64,
+    /// Signs of life from the peer so far: data on the link or on a channel. SSH's own keepalives are none.
+    heard: AtomicU64,
     pub(super) owner: OnceLock<Weak<Inner>>,
 }
 
@@ -69,6 +71,7 @@ impl Link {
             expected: Notify::new(),
             opening: AtomicU64::new(0),
             opened: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
             owner: OnceLock::new(),
         };
         link.outbox.post(Frame::Hello(windows));
@@ -132,6 +135,16 @@ impl Link {
         if let Some(owner) = self.owner() {
             owner.link_emptied(self);
         }
+    }
+
+    /// Notes a sign of life from the peer.
+    pub(super) fn hear(&self) {
+        self.heard.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many signs of life there were.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
     }
 
     // --- the greeting
@@ -236,6 +249,7 @@ impl Link {
     /// Takes in bytes of the link channel. Returns the keys of successors, which are the server's business.
     pub(super) fn arrive(&self, data: &[u8]) -> Result<Vec<Bytes>, CarrierError> {
         let mut successors = Vec::new();
+        self.hear();
         self.mailbox.feed(data);
         while let Some(frame) = self.mailbox.next_frame()? {
             match frame {

@@ -212,6 +212,11 @@ impl Inner {
         route.links().map(|link| link.line.traffic()).fold(route.past, plus)
     }
 
+    /// Signs of life from the peer, of the SSH connections that are alive.
+    pub(super) fn heard(&self) -> u64 {
+        locked(&self.route).links().map(|link| link.heard()).fold(0, u64::wrapping_add)
+    }
+
     /// Bytes received and not acknowledged.
     pub(super) fn held(&self) -> u64 {
         locked(&self.route).links().map(|link| u64::from(link.ledger.held())).sum()

@@ -1,23 +1,26 @@
 //! Peers that know the protocol and break it: a server that logged the client in, a client with a valid key.
 
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use syncfiles::core::age::Timestamp;
+use syncfiles::core::age::{Age, Timestamp};
 use syncfiles::core::digest::Digest;
 use syncfiles::core::path::{Name, RelPath};
-use syncfiles::core::policy::{ConflictPolicy, May};
-use syncfiles::core::version::{Bits, Standing};
+use syncfiles::core::policy::{ConflictPolicy, May, Policy};
+use syncfiles::core::reconcile::reconcile;
+use syncfiles::core::side::Sides;
+use syncfiles::core::snapshot::Snapshot;
+use syncfiles::core::version::{Bits, Content, Standing, Version};
 use syncfiles::protocol::codec::{
     decode, decode_hello, decode_welcome, encode, encode_hello, encode_welcome,
 };
 use syncfiles::protocol::message::{
     Begin, Failure, FolderPart, Hello, Listed, Message, Need, Refusal, Welcome, Wish,
 };
-use syncfiles::protocol::rows::Row;
-use syncfiles::session::progress::{Outcome, Silent};
-use syncfiles::session::{Export, Exports, Local, Opening, Remote, SessionError, serve, sync};
+use syncfiles::protocol::rows::{Row, tree_of};
+use syncfiles::session::progress::{Event, Outcome, Progress, Silent};
+use syncfiles::session::{Export, Exports, Local, Opening, Options, Remote, SessionError, serve, sync};
 use syncfiles::ssh::{
     ClientConfig, Connection, Flow, Grant, Host, Login, ServerConfig, Stream, connect, host_key,
 };
@@ -35,8 +38,14 @@ impl Evil {
         let _ = self.0.send(Bytes::from(encode(message).unwrap())).await;
     }
 
+    /// The next message that is more than a sign of life.
     async fn hear(&self) -> Option<Message> {
-        Some(decode(&self.0.receive().await.ok()??).unwrap())
+        loop {
+            match decode(&self.0.receive().await.ok()??).unwrap() {
+                Message::Alive => continue,
+                message => return Some(message),
+            }
+        }
     }
 
     /// What the other end says when it has had enough; nothing else counts.
@@ -49,13 +58,23 @@ impl Evil {
         }
     }
 
-    /// Answers the client's greeting, and says that there is something to compare.
-    async fn welcome(&self) {
+    /// Waits for a sign of life, and passes over everything else.
+    async fn hear_alive(&self) {
+        while decode(&self.0.receive().await.unwrap().unwrap()).unwrap() != Message::Alive {}
+    }
+
+    /// Answers the client's greeting.
+    async fn greet(&self) {
         decode_hello(&self.0.receive().await.unwrap().unwrap()).unwrap();
         let (clock, may) = (Timestamp(0), May { write: true, delete: true });
         let welcome =
             Welcome { clock, root: Some([1; 16]), runs: vec![], rules: vec![], may, extensions: vec![] };
         let _ = self.0.send(Bytes::from(encode_welcome(&Ok(welcome)).unwrap())).await;
+    }
+
+    /// Answers the client's greeting, and says that there is something to compare.
+    async fn welcome(&self) {
+        self.greet().await;
         assert!(matches!(self.hear().await, Some(Message::Begin(_))));
         self.say(&Message::Top { digest: None, entries: 0, bytes: 0, problems: vec![] }).await;
         assert!(matches!(self.hear().await, Some(Message::List(_))));
@@ -80,6 +99,11 @@ fn folder(name: &str) -> (Name, Listed) {
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// A runtime whose clock goes on by itself as soon as everybody only waits for it: hours pass at once.
+fn hasty_runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
 }
 
 /// A connection to a host in this process whose every client is handled by `handler`.
@@ -116,7 +140,35 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     pair.two.write("mine", "1", 10);
-    let options = pair.options();
+    sync_on(&runtime(), pair, |_| {}, part)
+}
+
+fn sync_on<H, F>(
+    runtime: &tokio::runtime::Runtime,
+    pair: &Pair,
+    change: impl FnOnce(&mut Options),
+    part: H,
+) -> Result<Outcome, SessionError>
+where
+    H: Fn(Evil) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    sync_shown(runtime, pair, change, Arc::new(Silent), part)
+}
+
+fn sync_shown<H, F>(
+    runtime: &tokio::runtime::Runtime,
+    pair: &Pair,
+    change: impl FnOnce(&mut Options),
+    progress: Arc<dyn Progress>,
+    part: H,
+) -> Result<Outcome, SessionError>
+where
+    H: Fn(Evil) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut options = pair.options();
+    change(&mut options);
     let opening = Opening {
         look: false,
         create: false,
@@ -128,7 +180,7 @@ where
     let local = Arc::new(Local::open(&pair.two.root, &RelPath::root(), opening).unwrap());
     let (export, sub) = ("one".into(), RelPath::root());
     let remote = Remote { export, sub, name: "evil".into(), place: "evil".into() };
-    runtime().block_on(async {
+    runtime.block_on(async {
         let connecting = async || {
             let part = part.clone();
             Ok(connection(move |connection| {
@@ -141,10 +193,13 @@ where
             })
             .await)
         };
-        let run = sync(connecting, local, &remote, &options, Arc::new(Silent));
-        tokio::time::timeout(Duration::from_secs(120), run).await.expect("it hangs")
+        let run = sync(connecting, local, &remote, &options, progress);
+        tokio::time::timeout(DAY, run).await.expect("it hangs")
     })
 }
+
+/// Longer than any test takes; on a hasty clock it passes at once, and whoever waits for ever is found out.
+const DAY: Duration = Duration::from_secs(86_400);
 
 #[track_caller]
 fn assert_broken(pair: &Pair, ended: Result<Outcome, SessionError>, why: &str) {
@@ -279,16 +334,35 @@ fn hello() -> Hello {
 
 /// A client plays its part against the real server of `pair`, which holds one file; what it is told.
 fn refused<F: Future<Output = ()>>(pair: &Pair, hello: Hello, part: impl FnOnce(Evil) -> F) -> Refusal {
+    refused_on(&runtime(), pair, hello, part)
+}
+
+fn refused_on<F: Future<Output = ()>>(
+    runtime: &tokio::runtime::Runtime,
+    pair: &Pair,
+    hello: Hello,
+    part: impl FnOnce(Evil) -> F,
+) -> Refusal {
+    refused_shown(runtime, pair, hello, Arc::new(Silent), part)
+}
+
+fn refused_shown<F: Future<Output = ()>>(
+    runtime: &tokio::runtime::Runtime,
+    pair: &Pair,
+    hello: Hello,
+    progress: Arc<dyn Progress>,
+    part: impl FnOnce(Evil) -> F,
+) -> Refusal {
     pair.one.write("theirs", "1", 10);
     let folder = Export { name: "one".into(), path: pair.one.root.clone() };
     let exports = Arc::new(Exports::new(vec![folder], pair.options().state_home.join("server")));
     let handler = move |connection| {
-        let exports = exports.clone();
+        let (exports, progress) = (exports.clone(), progress.clone());
         async move {
-            let _ = serve(connection, &exports, Arc::new(Silent)).await;
+            let _ = serve(connection, &exports, progress).await;
         }
     };
-    let refusal = runtime().block_on(async {
+    let refusal = runtime.block_on(async {
         let evil = Evil(connection(handler).await);
         evil.0.send(Bytes::from(encode_hello(&hello).unwrap())).await.unwrap();
         let (_, answer) = decode_welcome(&evil.0.receive().await.unwrap().unwrap()).unwrap();
@@ -297,7 +371,7 @@ fn refused<F: Future<Output = ()>>(pair: &Pair, hello: Hello, part: impl FnOnce(
             Ok(_) => {
                 part(evil.clone()).await;
                 let refusal = evil.refusal();
-                tokio::time::timeout(Duration::from_secs(120), refusal).await.expect("it hangs")
+                tokio::time::timeout(DAY, refusal).await.expect("it hangs")
             }
         }
     });
@@ -354,4 +428,189 @@ fn a_client_that_names_no_export_or_bad_rules_is_refused_before_anything_is_scan
         let refusal = refused(&Pair::new(), hello, |_| async {});
         assert_eq!(refusal.code, code, "{refusal:?}");
     }
+}
+
+/// A file that cannot all be under way at once, so that whoever sends it has to wait for the other end.
+fn large(side: &crate::support::pair::Side, name: &str) {
+    std::fs::File::create(side.path(name)).unwrap().set_len(64 << 20).unwrap();
+}
+
+#[test]
+fn a_reason_that_a_server_gives_during_the_transfers_is_the_one_that_is_shown() {
+    let pair = Pair::new();
+    large(&pair.two, "mine");
+    let ended = sync_on(
+        &runtime(),
+        &pair,
+        |_| {},
+        |evil| async move {
+            evil.welcome().await;
+            evil.agree().await;
+            evil.say(&Message::Needs(vec![Need { item: 0, have: 0 }])).await;
+            evil.say(&Message::NeedsEnd).await;
+            let channel = evil.0.accept().await;
+            evil.say(&Message::Refuse(Refusal { code: 11, text: "its disk is on fire".into() })).await;
+            evil.0.close();
+            drop(channel);
+        },
+    );
+    let error = ended.unwrap_err();
+    assert_eq!((error.exit_code(), error.to_string().as_str()), (11, "its disk is on fire"));
+}
+
+#[test]
+fn a_server_that_falls_silent_before_the_transfers_is_given_up_with_30() {
+    for step in 0..3 {
+        let pair = Pair::new();
+        pair.two.write("mine", "1", 10);
+        let ended = sync_on(
+            &hasty_runtime(),
+            &pair,
+            |_| {},
+            move |evil| async move {
+                if step > 0 {
+                    evil.welcome().await;
+                }
+                if step > 1 {
+                    evil.agree().await;
+                }
+                std::future::pending::<()>().await;
+            },
+        );
+        let error = ended.unwrap_err();
+        assert_eq!(error.exit_code(), 30, "{step}: {error}");
+        assert!(error.to_string().contains("evil gave no sign of life for 60 s"), "{step}: {error}");
+    }
+}
+
+#[test]
+fn a_server_that_falls_silent_during_the_transfers_is_given_up_with_30() {
+    for accepts in [false, true] {
+        let pair = Pair::new();
+        large(&pair.two, "mine");
+        let quick = |options: &mut Options| options.timeout = Duration::from_secs(1);
+        let ended = sync_on(&runtime(), &pair, quick, move |evil| async move {
+            evil.welcome().await;
+            evil.agree().await;
+            evil.say(&Message::Needs(vec![Need { item: 0, have: 0 }])).await;
+            evil.say(&Message::NeedsEnd).await;
+            let channel = if accepts { evil.0.accept().await } else { None };
+            std::future::pending::<()>().await;
+            drop(channel);
+        });
+        assert_eq!(ended.unwrap_err().exit_code(), 30, "{accepts}");
+    }
+}
+
+#[test]
+fn a_server_that_works_for_an_hour_and_says_so_is_waited_for() {
+    let pair = Pair::new();
+    pair.two.write("mine", "1", 10);
+    let ended = sync_on(
+        &hasty_runtime(),
+        &pair,
+        |_| {},
+        |evil| async move {
+            evil.welcome().await;
+            for _ in 0..120 {
+                tokio::time::sleep(Duration::from_secs(30)).await;
+                evil.say(&Message::Alive).await;
+            }
+            evil.say(&Message::Refuse(Refusal { code: 11, text: "after an hour".into() })).await;
+        },
+    );
+    assert_eq!(ended.unwrap_err().to_string(), "after an hour");
+}
+
+#[test]
+fn a_client_that_falls_silent_before_the_plan_is_dropped() {
+    for messages in [vec![], vec![begin()], vec![begin(), Message::List(vec![(RelPath::root(), true)])]] {
+        let refusal = refused_on(&hasty_runtime(), &Pair::new(), hello(), |evil| async move {
+            for message in &messages {
+                evil.say(message).await;
+            }
+        });
+        assert_eq!(refusal.code, 30, "{refusal:?}");
+        assert!(refusal.text.contains("the client gave no sign of life for 60 s"), "{refusal:?}");
+    }
+}
+
+#[test]
+fn a_client_that_never_brings_what_was_asked_for_is_dropped() {
+    for word in [None, Some(Message::Commit)] {
+        let refusal = refused_on(&hasty_runtime(), &Pair::new(), hello(), |evil| async move {
+            let content = Content::File { size: 9, sha256: None };
+            let (bits, modified, age) = (Bits::of_mode(0o644), Timestamp(5), Age(7));
+            let two = Standing::Holds(Version { content, bits, modified, age });
+            let rows = vec![Row { depth: 1, name: Name::parse(b"mine").unwrap(), two, base: None }];
+            let tree = tree_of(rows.clone(), &Snapshot::default(), Sides::default()).unwrap();
+            let plan = reconcile(&tree, &Policy { delete: true, ..Policy::default() }).digest();
+            evil.say(&begin()).await;
+            evil.say(&Message::Rows(rows)).await;
+            evil.say(&Message::Compared { run: [1; 16], plan, entries: 1, base: 0, guard: None }).await;
+            while !matches!(evil.hear().await, Some(Message::NeedsEnd)) {}
+            for word in word.iter() {
+                evil.say(word).await;
+            }
+        });
+        assert_eq!(refusal.code, 30, "{refusal:?}");
+    }
+}
+
+/// Holds up a scan until it is opened.
+#[derive(Default)]
+struct Gate {
+    open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn open(&self) {
+        *self.open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+}
+
+impl Progress for Gate {
+    fn event(&self, event: &Event) {
+        if matches!(event, Event::Scanned { .. }) {
+            let waiting = self.opened.wait_while(self.open.lock().unwrap(), |open| !*open);
+            drop(waiting.unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_client_that_scans_for_long_says_that_it_is_alive() {
+    let (pair, gate) = (Pair::new(), Arc::new(Gate::default()));
+    let opener = gate.clone();
+    let ended = sync_shown(
+        &runtime(),
+        &pair,
+        |_| {},
+        gate,
+        move |evil| {
+            let opener = opener.clone();
+            async move {
+                evil.greet().await;
+                evil.hear_alive().await;
+                opener.open();
+                evil.say(&Message::Refuse(Refusal { code: 11, text: "heard it".into() })).await;
+            }
+        },
+    );
+    assert_eq!(ended.unwrap_err().to_string(), "heard it");
+}
+
+#[test]
+fn a_server_that_scans_for_long_says_that_it_is_alive() {
+    let gate = Arc::new(Gate::default());
+    let opener = gate.clone();
+    let refusal = refused_shown(&runtime(), &Pair::new(), hello(), gate, |evil| async move {
+        evil.hear_alive().await;
+        opener.open();
+        assert!(matches!(evil.hear().await, Some(Message::Top { .. })));
+        evil.say(&Message::Commit).await;
+    });
+    assert!(refusal.text.contains("beginning"), "{refusal:?}");
 }

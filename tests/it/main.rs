@@ -21,6 +21,7 @@ mod kills;
 mod moves;
 mod odd_meetings;
 mod openssh;
+mod patience;
 mod processes;
 mod protocol;
 mod questions;

@@ -41,7 +41,7 @@ impl Reach {
         let port = root.port.or(args.port).unwrap_or(DEFAULT_PORT);
         let known = args.known_hosts.clone().unwrap_or_else(|| home.join(".ssh/known_hosts"));
         let check = KnownHosts { host: root.host.clone(), port, file: known, accept_new: args.accept_new };
-        let deadline = args.timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(DEADLINE);
+        let deadline = args.patience().unwrap_or(DEADLINE);
         Ok(Reach {
             host: root.host.clone(),
             port,

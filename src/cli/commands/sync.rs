@@ -19,11 +19,12 @@ use crate::core::path::RelPath;
 use crate::replica::filter::{Choice, Rules};
 use crate::session::progress::{Outcome, Progress};
 use crate::session::{
-    Export, Exports, Local, Opening, Options, Remote, SessionError, Way, sync, sync_together,
+    Export, Exports, Local, Opening, Options, Remote, SessionError, Way, blocking, sync, sync_together,
 };
 
-/// How long a second run of the same root waits for the first when the user set no `--timeout`.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the other end may be silent, and how long a run waits for another one of its root, when the user set no
+/// `--timeout`.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Syncs, and shows it.
 pub(crate) fn run(args: &SyncArgs) -> Result<ExitCode, Stop> {
@@ -68,9 +69,11 @@ pub(crate) fn sync_shown(
         state_home: options.state_home.clone(),
         exclusive: Some(options.timeout),
     };
-    let local = Arc::new(Local::open(&pair.two, &RelPath::root(), opening)?);
     let runtime = runtime()?;
     let run = async {
+        let (two, teller) = (pair.two.clone(), progress.clone());
+        let opened = blocking(move || Local::open_telling(&two, &RelPath::root(), opening, &*teller));
+        let local = Arc::new(opened.await?);
         match source {
             Source::Server(remote, reach) => {
                 sync(async || reach.connect().await, local, &remote, options, progress).await
@@ -164,7 +167,7 @@ fn options(args: &SyncArgs) -> Result<Options, Stop> {
         history: !decide.no_history,
         rules: rules(&args.filters)?,
         compress: connect.compress.unwrap_or_default().into(),
-        timeout: connect.timeout.unwrap_or(PATIENCE),
+        timeout: connect.patience().unwrap_or(PATIENCE),
         ..Options::new(places::state_home()?)
     })
 }

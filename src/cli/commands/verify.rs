@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use super::reach::Reach;
-use super::sync::{absolute, rules};
+use super::sync::{PATIENCE, absolute, rules};
 use super::{Stop, interrupted, places, printed, runtime};
 use crate::cli::address::Root;
 use crate::cli::amount::count;
@@ -26,6 +26,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, Stop> {
         whole: true,
         checksum: args.options.compare.checksum,
         rules: rules(&args.filters)?,
+        timeout: args.options.connect.patience().unwrap_or(PATIENCE),
         ..Options::new(places::state_home()?)
     };
     let opening = Opening {
