@@ -122,6 +122,8 @@ impl Wish {
 pub struct Welcome {
     /// System 1's clock when it had read the hello. All its ages count from here.
     pub clock: Timestamp,
+    /// Nanoseconds from then until this message was sent: what is left of the round trip was spent on the way.
+    pub held: u64,
     /// System 1's root; none in a dry run of a new root.
     pub root: Option<Id>,
     /// The run ids that System 1 accepts for this pair of roots: the last, and one before it; empty at a first meeting.

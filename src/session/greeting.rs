@@ -27,7 +27,8 @@ impl Met {
     }
 }
 
-/// Hello and welcome. Half the round trip is how little can be said about whose clock is ahead.
+/// Hello and welcome. Half of what the round trip spent on the way is how little can be said about whose
+/// clock is ahead (Cristian's algorithm).
 pub(crate) async fn greet(
     control: &Control,
     local: &Local,
@@ -48,7 +49,8 @@ pub(crate) async fn greet(
     let (_, answer) = codec::decode_welcome(&control.receive_bytes().await?)?;
     let received = options.clock.now();
     let welcome = answer.map_err(|refusal| SessionError::by_peer(&refusal))?;
-    let uncertainty = received.0.saturating_sub(sent.0).max(0) / 2;
+    let held = i64::try_from(welcome.held).unwrap_or(i64::MAX);
+    let uncertainty = received.0.saturating_sub(sent.0).saturating_sub(held).max(0) / 2;
     let now = Sides { one: welcome.clock, two: Timestamp(sent.0.saturating_add(uncertainty)) };
     Ok(Met { welcome, now, uncertainty })
 }

@@ -22,6 +22,7 @@ async fn act(connection: Connection, last: Vec<Message>) -> Result<(), SessionEr
     codec::decode_hello(&control.receive_bytes().await?)?;
     let welcome = Welcome {
         clock: super::clock::Clock::default().now(),
+        held: 0,
         root: Some([1; 16]),
         runs: Vec::new(),
         rules: Vec::new(),

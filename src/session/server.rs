@@ -167,6 +167,7 @@ impl Session<'_> {
         let scan = opened.local.scan(rules, hello.wish.checksum, self.progress.clone());
         let welcome = Welcome {
             clock,
+            held: u64::try_from(self.exports.clock.now().0.saturating_sub(clock.0)).unwrap_or(0),
             root: opened.local.id().map(|id| id.0),
             runs: opened.runs.clone(),
             rules: opened.rules.clone().into(),
@@ -354,7 +355,8 @@ impl Half<'_> {
                     _ => return Err(SessionError::broke("it sent a message that has no place among transfers")),
                 },
                 Some(file) = files.join_next() => {
-                    if let Ok(Some(bytes)) = file {
+                    let sent = file.map_err(|_| SessionError::Connection("the transfer of a file failed; please report this".into()))?;
+                    if let Some(bytes) = sent {
                         served.files += 1;
                         served.bytes += bytes;
                     }

@@ -67,8 +67,15 @@ impl Evil {
     async fn greet(&self) {
         decode_hello(&self.0.receive().await.unwrap().unwrap()).unwrap();
         let (clock, may) = (Timestamp(0), May { write: true, delete: true });
-        let welcome =
-            Welcome { clock, root: Some([1; 16]), runs: vec![], rules: vec![], may, extensions: vec![] };
+        let welcome = Welcome {
+            clock,
+            held: 0,
+            root: Some([1; 16]),
+            runs: vec![],
+            rules: vec![],
+            may,
+            extensions: vec![],
+        };
         let _ = self.0.send(Bytes::from(encode_welcome(&Ok(welcome)).unwrap())).await;
     }
 

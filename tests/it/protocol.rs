@@ -73,6 +73,7 @@ const HELLO: &str = "73796e6366696c657300 0001 0001
 fn the_greetings_are_these_bytes() {
     let welcome = Welcome {
         clock: Timestamp(1),
+        held: 300,
         root: None,
         runs: vec![[1; 16], [2; 16]],
         rules: vec![],
@@ -84,7 +85,7 @@ fn the_greetings_are_these_bytes() {
     for (answer, golden) in [
         (
             Ok(welcome),
-            "00  02 00 02 01010101010101010101010101010101 02020202020202020202020202020202 00 01 00 00",
+            "00  02 ac02 00 02 01010101010101010101010101010101 02020202020202020202020202020202 00 01 00 00",
         ),
         (Err(refusal()), "01  1b 02 6e6f"),
     ] {
