@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures_util::stream::{self, StreamExt, TryStreamExt};
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::{JoinError, JoinSet};
 
 use super::delta;
 use super::error::SessionError;
 use super::transfer;
 use super::work::Work;
-use crate::protocol::frame::{FrameReader, Opening};
+use crate::protocol::frame::{FrameReader, Opening as Head};
 use crate::protocol::message::Need;
-use crate::ssh::{CarrierError, Connection};
+use crate::ssh::{CarrierError, Connection, Opening};
 use bytes::Bytes;
 
 /// How many files may be in flight in each direction: enough to fill a round trip with small files, but no
@@ -34,26 +34,80 @@ pub(crate) async fn pump(
     ours: Vec<Need>,
     uncertainty: i64,
 ) -> Result<(), SessionError> {
-    let limit = in_flight(uncertainty);
-    let gate = Gate { unopened: AtomicUsize::new(theirs.len()), open: Notify::new() };
+    let lane = || Lane {
+        connection,
+        work,
+        limit: in_flight(uncertainty),
+        large: Arc::new(Semaphore::new(LARGE_IN_FLIGHT)),
+    };
+    let gate = Arc::new(Gate { unopened: AtomicUsize::new(theirs.len()), open: Notify::new() });
     gate.check();
-    let (large_out, large_in) = (Semaphore::new(LARGE_IN_FLIGHT), Semaphore::new(LARGE_IN_FLIGHT));
-    let sending = stream::iter(theirs)
-        .then(async |need| Ok((need, place(&large_out, work.source_size(need.item)).await)))
-        .try_for_each_concurrent(limit, async |(need, _place)| push(connection, work, need, &gate).await);
+    let sending = lane().each(
+        theirs,
+        |need| work.source_size(need.item),
+        |opening, work, need| push(opening, work, need, gate.clone()),
+    );
     let fetching = async {
         gate.open.notified().await;
-        stream::iter(ours)
-            .then(async |need| Ok((need, place(&large_in, work.size(need.item)).await)))
-            .try_for_each_concurrent(limit, async |(need, _place)| pull(connection, work, need).await)
-            .await
+        lane().each(ours, |need| work.size(need.item), pull).await
     };
     tokio::try_join!(sending, fetching).map(|_| ())
 }
 
-/// Waits for a large file's place. The next in path order wait behind it, so that channels are opened in that order.
-async fn place(places: &Semaphore, size: u64) -> Option<SemaphorePermit<'_>> {
-    if transfer::is_large(size) { places.acquire().await.ok() } else { None }
+/// The files of one direction.
+struct Lane<'a> {
+    connection: &'a Connection,
+    work: &'a Arc<Work>,
+    /// How many may be in flight.
+    limit: usize,
+    /// Places for large ones.
+    large: Arc<Semaphore>,
+}
+
+impl Lane<'_> {
+    /// Moves every file in a task of its own. Channels are asked for in path order: the next in that order wait
+    /// behind a large file that waits for its place.
+    async fn each<F>(
+        self,
+        needs: Vec<Need>,
+        size: impl Fn(&Need) -> u64,
+        carry: impl Fn(Opening, Arc<Work>, Need) -> F,
+    ) -> Result<(), SessionError>
+    where
+        F: Future<Output = Result<(), SessionError>> + Send + 'static,
+    {
+        let mut files = JoinSet::new();
+        for need in needs {
+            while files.len() >= self.limit {
+                ended(files.join_next().await)?;
+            }
+            let place = if transfer::is_large(size(&need)) {
+                self.large.clone().acquire_owned().await.ok()
+            } else {
+                None
+            };
+            let carried = carry(self.connection.ask()?, self.work.clone(), need);
+            files.spawn(async move {
+                let _place = place;
+                carried.await
+            });
+        }
+        while !files.is_empty() {
+            ended(files.join_next().await)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a file's task ended with.
+fn ended(file: Option<Result<Result<(), SessionError>, JoinError>>) -> Result<(), SessionError> {
+    match file {
+        Some(Ok(result)) => result,
+        Some(Err(_)) => {
+            Err(SessionError::Connection("the transfer of a file failed; please report this".into()))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Opens once no file that is to be sent waits for its channel any more.
@@ -75,24 +129,22 @@ impl Gate {
     }
 }
 
-async fn push(
-    connection: &Connection,
-    work: &Arc<Work>,
-    need: Need,
-    gate: &Gate,
-) -> Result<(), SessionError> {
-    let channel = connection.open().await;
+async fn push(opening: Opening, work: Arc<Work>, need: Need, gate: Arc<Gate>) -> Result<(), SessionError> {
+    let work = &work;
+    let channel = opening.wait().await;
     gate.opened();
     let mut channel = channel?;
     work.started(need.item);
-    let mut opening = Opening { push: true, delta: false, item: need.item, offset: need.have };
+    let mut opening = Head { push: true, delta: false, item: need.item, offset: need.have };
     let sent = if work.is_delta(need.item) {
         let _permit = work.deltas.acquire().await;
         opening.delta = true;
         delta::send(work, need.item, need.have, Some(opening), Default::default(), &mut channel).await
     } else {
         let outgoing = transfer::read(work, need.item, need.have, Some(opening)).await;
-        transfer::send(work, need.item, outgoing, &mut channel.writer).await
+        let sent = transfer::send(work, need.item, outgoing, &mut channel.writer).await;
+        // Closed before its end mark, the channel would count as given up.
+        sent.and(channel.writer.finish().await)
     };
     work.sent(need.item, sent.is_ok());
     match sent {
@@ -102,13 +154,14 @@ async fn push(
     }
 }
 
-async fn pull(connection: &Connection, work: &Arc<Work>, need: Need) -> Result<(), SessionError> {
-    let mut channel = connection.open().await?;
+async fn pull(opening: Opening, work: Arc<Work>, need: Need) -> Result<(), SessionError> {
+    let work = &work;
+    let mut channel = opening.wait().await?;
     work.started(need.item);
     work.claim(need.item, need.have);
     let delta = work.is_delta(need.item);
     let _permit = if delta { work.deltas.acquire().await.ok() } else { None };
-    let opening = Opening { push: false, delta, item: need.item, offset: need.have };
+    let opening = Head { push: false, delta, item: need.item, offset: need.have };
     match channel.writer.send(Bytes::copy_from_slice(&opening.encode())).await {
         Ok(()) | Err(CarrierError::Abandoned) => {}
         Err(error) => return Err(error.into()),

@@ -44,10 +44,18 @@ impl Connection {
     /// # Errors
     /// The server refused it, the connection ended, or this is the server's end. May be dropped while it waits.
     pub async fn open(&self) -> Result<Channel, CarrierError> {
+        self.ask()?.wait().await
+    }
+
+    /// Asks for a channel, for any task to wait for: channels are opened in the order of these calls.
+    ///
+    /// # Errors
+    /// The connection ended, or this is the server's end.
+    pub fn ask(&self) -> Result<Opening, CarrierError> {
         let inner = self.inner();
         inner.recycle_if_due();
         let (link, handle) = inner.newest_to_open()?;
-        Opening::new(link, handle).wait().await
+        Ok(Opening::new(link, handle))
     }
 
     /// The next channel that the client opened; at the server only. `None` once the connection has ended.

@@ -34,6 +34,7 @@ pub use connection::Connection;
 pub use error::{CarrierError, ConnectError};
 pub use flow::Flow;
 pub use frame::MAX_MESSAGE;
+pub use opening::Opening;
 pub use principal::{Authorize, Grant, Peer};
 pub use server::{Host, Server, ServerConfig};
 pub use socket::Stream;

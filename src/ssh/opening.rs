@@ -1,8 +1,12 @@
 //! A channel on its way to being open.
+//!
+//! Channels are asked for in the order in which their openings are made, whichever task waits for which: the first step, to
+//! queue the request, is taken at once, and the session's queue is fair.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
 
 use russh::{ChannelOpenFailure, client};
 
@@ -17,31 +21,46 @@ type Steps = Pin<Box<dyn Future<Output = Result<Channel, CarrierError>> + Send>>
 
 /// Opens a channel. Dropped half-way it goes on by itself and closes the channel, which the server would otherwise count as
 /// open for ever.
-pub(super) struct Opening(Option<Steps>);
+pub struct Opening {
+    steps: Option<Steps>,
+    /// What the first step ended with, where it was the last.
+    opened: Option<Result<Channel, CarrierError>>,
+}
 
 impl Opening {
     pub(super) fn new(link: Arc<Link>, handle: Arc<client::Handle<Visitor>>) -> Self {
-        Self(Some(Box::pin(async move {
+        let mut steps: Steps = Box::pin(async move {
             let opened = open(&link, handle).await;
             link.opening.fetch_sub(1, Ordering::SeqCst);
             if opened.is_err() {
                 link.note_idle();
             }
             opened
-        })))
+        });
+        // Whoever waits will be woken: waiting begins with another look.
+        match steps.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(opened) => Self { steps: None, opened: Some(opened) },
+            Poll::Pending => Self { steps: Some(steps), opened: None },
+        }
     }
 
-    pub(super) async fn wait(mut self) -> Result<Channel, CarrierError> {
-        let Some(steps) = &mut self.0 else { return Err(CarrierError::Closed) };
-        let opened = steps.await;
-        self.0 = None;
+    /// The open channel.
+    ///
+    /// # Errors
+    /// The server refused it, or the connection ended. May be dropped while it waits.
+    pub async fn wait(mut self) -> Result<Channel, CarrierError> {
+        let opened = match &mut self.steps {
+            Some(steps) => steps.await,
+            None => return self.opened.take().unwrap_or(Err(CarrierError::Closed)),
+        };
+        self.steps = None;
         opened
     }
 }
 
 impl Drop for Opening {
     fn drop(&mut self) {
-        if let (Some(steps), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+        if let (Some(steps), Ok(runtime)) = (self.steps.take(), tokio::runtime::Handle::try_current()) {
             runtime.spawn(async move { drop(steps.await) });
         }
     }
