@@ -7,6 +7,7 @@
 
 mod again;
 mod answers;
+mod brief;
 mod budget;
 pub mod client;
 mod clock;

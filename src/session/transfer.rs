@@ -39,8 +39,8 @@ pub(crate) enum Outgoing {
 
 /// Begins to read the content of an item, from `offset` on.
 pub(crate) async fn read(work: &Arc<Work>, item: u32, offset: u64, opening: Option<Opening>) -> Outgoing {
-    let work = work.clone();
-    let begun = spawn_blocking(move || begin(&work, item, offset, opening)).await;
+    let reading = work.clone();
+    let begun = work.reading.run(move || begin(&reading, item, offset, opening)).await;
     begun.unwrap_or_else(|_| Outgoing::Whole(aborted(opening, false, "reading it failed")))
 }
 
@@ -144,7 +144,7 @@ fn aborted(opening: Option<Opening>, changed: bool, text: &str) -> Bytes {
     bytes.freeze()
 }
 
-/// Sends what is being read, and the channel's end mark.
+/// Sends what is being read. Its last frame says that it is the last.
 pub(crate) async fn send(
     work: &Work,
     item: u32,
@@ -166,7 +166,7 @@ pub(crate) async fn send(
             }
         }
     }
-    writer.finish().await
+    Ok(())
 }
 
 /// Receives one item's content into staging, whatever becomes of it: failures are noted in the work.
@@ -241,8 +241,8 @@ async fn receive_whole(
             }
         }
     };
-    let work = work.clone();
-    let staged = spawn_blocking(move || work.stage_whole(item, &content, promised)).await;
+    let staging = work.clone();
+    let staged = work.staging.run(move || staging.stage_whole(item, &content, promised)).await;
     staged.map_err(|_| Broken::failed("staging it failed"))?.map_err(Broken::Failed)
 }
 
@@ -261,7 +261,11 @@ async fn receive_stream(
     };
     // The writer drops its end at the end mark, at an abort and at a failure: all three end this loop.
     loop {
-        let packet = match next_chunk(&mut first, reader).await {
+        let next = tokio::select! {
+            next = next_chunk(&mut first, reader) => next,
+            () = packets.closed() => break,
+        };
+        let packet = match next {
             Ok(packet) => packet,
             Err(Broken::Carrier(CarrierError::Abandoned)) => break,
             Err(error) => return Err(error),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
 
+use super::brief::Gauge;
 use super::error::SessionError;
 use super::local::Local;
 use super::packing::Packing;
@@ -51,6 +52,9 @@ pub(crate) struct Work {
     pub(crate) deltas: Semaphore,
     /// Large files under way that the other side asked for or brings, both directions.
     pub(crate) large: Semaphore,
+    /// How long small files take to be read, and to be staged.
+    pub(crate) reading: Gauge,
+    pub(crate) staging: Gauge,
     state: Mutex<Gathered>,
 }
 
@@ -93,6 +97,8 @@ impl Work {
             packing: Packing::default(),
             deltas: Semaphore::new(super::delta::AT_ONCE),
             large: Semaphore::new(2 * super::pump::LARGE_IN_FLIGHT),
+            reading: Gauge::default(),
+            staging: Gauge::default(),
             state: Mutex::default(),
         }
     }
@@ -270,7 +276,7 @@ impl Work {
 
     /// Stages a small file that has arrived whole.
     pub(crate) fn stage_whole(&self, item: u32, content: &[u8], sent: Digest) -> Result<Staged, Failure> {
-        let (stage, mut promise) = self.staging(item)?;
+        let (stage, mut promise) = self.staging_of(item)?;
         if promise.sha256.is_some_and(|promised| promised != sent) {
             return Err(Failure::Changed(StageError::WrongContent.to_string()));
         }
@@ -280,7 +286,7 @@ impl Work {
 
     /// Begins to stage a large file, behind what an earlier run left of it.
     pub(crate) fn incoming(&self, item: u32) -> Result<Incoming, Failure> {
-        let (stage, promise) = self.staging(item)?;
+        let (stage, promise) = self.staging_of(item)?;
         let incoming = stage.incoming(&promise).map_err(|error| failure(&error))?;
         let have = self.state().needs.get(&(item as usize)).map_or(0, |need| need.have);
         if incoming.written() == have {
@@ -295,7 +301,7 @@ impl Work {
         incoming.finish(Some(sent)).map_err(|error| failure(&error))
     }
 
-    fn staging(&self, item: u32) -> Result<(&Stage, Promise), Failure> {
+    fn staging_of(&self, item: u32) -> Result<(&Stage, Promise), Failure> {
         let stage = self.stage.as_ref();
         let promise = self.plan.items.get(item as usize).and_then(|item| promise(item, self.side));
         stage.zip(promise).ok_or_else(|| Failure::Failed("it is not in the plan".into()))
