@@ -93,6 +93,10 @@ impl Identity {
 
 /// Establishes the identity of the root whose state this is, and writes it down where it is new.
 pub fn establish(state: &State) -> Result<Identity, IdentityError> {
+    // Who knows it already need not wait for others who write.
+    if let Some(id) = look(state)? {
+        return Ok(Identity::Known(id));
+    }
     let writing = state.write("write the identity into")?;
     let here = here(state)?;
     let fresh = Id::random()?;

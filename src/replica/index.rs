@@ -194,7 +194,7 @@ pub fn create(db: &Connection) -> Result<(), IndexError> {
     .map_err(IndexError::Store)
 }
 
-/// Reads every row in one pass. A row that cannot have been written by [`store`] is passed over.
+/// Reads every row in one pass. A row that cannot have been written by [`write`] is passed over.
 pub fn load(db: &Connection) -> Result<Index, IndexError> {
     let mut statement = db
         .prepare("SELECT path, inode, size, modified, changed, sha256, edited FROM file ORDER BY path")
@@ -209,17 +209,7 @@ pub fn load(db: &Connection) -> Result<Index, IndexError> {
     Ok(grouping.finish())
 }
 
-/// Writes `changes` in one transaction, the later of two for one path last; nothing at all if there are none.
-pub fn store(db: &mut Connection, changes: &[Change]) -> Result<(), IndexError> {
-    if changes.is_empty() {
-        return Ok(());
-    }
-    let transaction = db.transaction().map_err(IndexError::Store)?;
-    write(&transaction, changes)?;
-    transaction.commit().map_err(IndexError::Store)
-}
-
-/// As [`store`], in the caller's own transaction.
+/// Writes `changes`, the later of two for one path last, in the caller's own transaction.
 pub fn write(db: &Connection, changes: &[Change]) -> Result<(), IndexError> {
     let put = "INSERT OR REPLACE INTO file VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     let mut put = db.prepare_cached(put).map_err(IndexError::Store)?;
@@ -336,9 +326,9 @@ mod tests {
     }
 
     fn stored(changes: &[Change]) -> Index {
-        let mut db = Connection::open_in_memory().unwrap();
+        let db = Connection::open_in_memory().unwrap();
         create(&db).unwrap();
-        store(&mut db, changes).unwrap();
+        write(&db, changes).unwrap();
         load(&db).unwrap()
     }
 
@@ -404,12 +394,12 @@ mod tests {
 
     #[test]
     fn a_file_of_another_making_in_the_table_is_passed_over() {
-        let mut db = Connection::open_in_memory().unwrap();
+        let db = Connection::open_in_memory().unwrap();
         create(&db).unwrap();
-        store(&mut db, &[Change::Put(path("a"), entry(1)), Change::Put(path("b"), entry(2))]).unwrap();
+        write(&db, &[Change::Put(path("a"), entry(1)), Change::Put(path("b"), entry(2))]).unwrap();
         db.execute("UPDATE file SET sha256 = x'00' WHERE path = CAST('a' AS BLOB)", []).unwrap();
         assert_eq!(rows(&load(&db).unwrap()), [(path("b"), entry(2))]);
-        store(&mut db, &[Change::Remove(path("b"))]).unwrap();
+        write(&db, &[Change::Remove(path("b"))]).unwrap();
         assert!(rows(&load(&db).unwrap()).is_empty());
     }
 

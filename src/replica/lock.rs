@@ -37,23 +37,34 @@ impl RunLock {
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = rustix::fs::openat(state, c"lock", flags, Mode::RUSR | Mode::WUSR);
         let file = File::from(file.map_err(io::Error::from)?);
-        let begun = Instant::now();
-        let mut told = false;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(RunLock { _file: file }),
-                Err(TryLockError::Error(error)) => return Err(error.into()),
-                Err(TryLockError::WouldBlock) if begun.elapsed() >= timeout => {
-                    return Err(LockError::Busy(timeout));
-                }
-                Err(TryLockError::WouldBlock) => {
-                    if !std::mem::replace(&mut told, true) {
-                        waits();
-                    }
-                    thread::sleep(LOOK_AGAIN);
-                }
-            }
+        let taken = patiently(timeout, waits, || match file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+        });
+        if taken? { Ok(RunLock { _file: file }) } else { Err(LockError::Busy(timeout)) }
+    }
+}
+
+/// Makes an `attempt` until it succeeds, for at most `patience`, and says once that it `waits`. Whether it succeeded.
+pub(super) fn patiently(
+    patience: Duration,
+    waits: &dyn Fn(),
+    mut attempt: impl FnMut() -> io::Result<bool>,
+) -> io::Result<bool> {
+    let begun = Instant::now();
+    let mut told = false;
+    loop {
+        if attempt()? {
+            return Ok(true);
         }
+        if begun.elapsed() >= patience {
+            return Ok(false);
+        }
+        if !std::mem::replace(&mut told, true) {
+            waits();
+        }
+        thread::sleep(LOOK_AGAIN);
     }
 }
 

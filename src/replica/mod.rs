@@ -14,6 +14,7 @@ pub mod incoming;
 pub mod index;
 mod list;
 pub mod lock;
+mod opening;
 mod order;
 pub mod pairs;
 pub mod perform;

@@ -5,12 +5,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 use thiserror::Error;
 
 use super::identity::Id;
+use super::opening::PATIENCE;
 use crate::core::shown::Shown;
 
 /// Why the list of known places cannot be used.
@@ -110,7 +110,7 @@ impl Places {
         let path = dir.join("places.db");
         let failed = |source| PlacesError::Database { path: path.clone(), source };
         let db = Connection::open(&path).map_err(failed)?;
-        db.busy_timeout(Duration::from_secs(30)).map_err(failed)?;
+        db.busy_timeout(PATIENCE).map_err(failed)?;
         db.execute_batch("CREATE TABLE IF NOT EXISTS places (place TEXT PRIMARY KEY, root BLOB NOT NULL)")
             .map_err(failed)?;
         Ok(Places { db, path })
@@ -133,10 +133,13 @@ impl Places {
         })
     }
 
-    /// From now on `place` is known to hold `root`.
+    /// From now on `place` is known to hold `root`. Where it is known already, nothing waits for the disk.
     pub fn remember(&self, place: &str, root: Id) -> Result<(), PlacesError> {
         self.db
-            .execute("INSERT OR REPLACE INTO places VALUES (?1, ?2)", (place, root.0))
+            .execute(
+                "INSERT INTO places VALUES (?1, ?2) ON CONFLICT DO UPDATE SET root = ?2 WHERE root <> ?2",
+                (place, root.0),
+            )
             .map(|_| ())
             .map_err(|source| PlacesError::Database { path: self.path.clone(), source })
     }

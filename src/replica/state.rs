@@ -6,29 +6,20 @@
 //! that precedes the step, and the log is on the same file system. What power loss can take, the last base, is
 //! safe to lose: an older base or none decides the same or more carefully.
 
-use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
-use rustix::fs::RenameFlags;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use thiserror::Error;
 
 use super::index::{self, IndexError};
-use super::root::{Kind, Root, Stat, stat_at};
+use super::opening::{self, PATIENCE, Turn};
+use super::root::Root;
 use crate::core::shown::Shown;
 
 /// The layout of the database that this program writes; a database with a greater number is refused.
 pub const LAYOUT: i32 = 1;
-
-const DATABASE: &str = "state.db";
-/// What SQLite keeps beside a database.
-const COMPANIONS: [&str; 3] = ["", "-wal", "-shm"];
-/// How long a writer waits for another one: transactions are short, so this is never reached in health.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why a root's state cannot be used.
 #[derive(Debug, Error)]
@@ -50,6 +41,15 @@ pub enum StateError {
         path: PathBuf,
         /// Its layout.
         found: i32,
+    },
+    /// Another session or program did not let go of the database.
+    #[error(
+        "cannot {act} the state of the root: another program has kept it locked for {} minutes; end the one that \
+         hangs, then sync again", PATIENCE.as_secs() / 60
+    )]
+    Busy {
+        /// What was to be done.
+        act: &'static str,
     },
     /// SQLite failed.
     #[error("cannot {act} the state of the root: {source}; if this stays, move .syncfiles/state.db away")]
@@ -80,7 +80,11 @@ impl StateError {
 
 /// Names the act that failed in SQLite.
 pub(crate) fn database(act: &'static str) -> impl Fn(rusqlite::Error) -> StateError {
-    move |source| StateError::Database { act, source }
+    use rusqlite::ErrorCode::{DatabaseBusy, FileLockingProtocolFailed};
+    move |source| match source.sqlite_error_code() {
+        Some(DatabaseBusy | FileLockingProtocolFailed) => StateError::Busy { act },
+        _ => StateError::Database { act, source },
+    }
 }
 
 /// The open state of a root. One thread owns it; every session of a server opens its own.
@@ -109,15 +113,28 @@ impl State {
 
     /// Opens the state that is there, to read only, and creates nothing; `None` where there is none to read.
     pub fn peek(root: &Root) -> Result<Option<State>, StateError> {
-        match root.state() {
-            Ok(folder) => State::readable(folder),
-            Err(_) => Ok(None),
-        }
+        root.state().map_or(Ok(None), State::readable)
     }
 
     /// As [`peek`](State::peek), for state that lives in the folder `path`.
     pub fn peek_at(path: &Path) -> Result<Option<State>, StateError> {
         Root::open(path).map_or(Ok(None), State::readable)
+    }
+
+    /// As [`peek`](State::peek), for one short look: whoever wants to open the state waits until it is over.
+    pub fn glance<T>(
+        root: &Root,
+        look: impl FnOnce(&State) -> Result<T, StateError>,
+    ) -> Result<Option<T>, StateError> {
+        root.state().map_or(Ok(None), |folder| State::glimpsed(folder, look))
+    }
+
+    /// As [`glance`](State::glance), for state that lives in the folder `path`.
+    pub fn glance_at<T>(
+        path: &Path,
+        look: impl FnOnce(&State) -> Result<T, StateError>,
+    ) -> Result<Option<T>, StateError> {
+        Root::open(path).map_or(Ok(None), |folder| State::glimpsed(folder, look))
     }
 
     /// The state folder.
@@ -152,144 +169,36 @@ impl State {
         Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate).map_err(database(act))
     }
 
-    fn writable(state: Root) -> Result<State, StateError> {
-        let mut notices = Vec::new();
-        let db = match connect(&state) {
-            Err(StateError::Database { source, .. }) if is_damage(&source) => {
-                let name = move_aside(&state).map_err(folder("move aside", state.path()))?;
-                notices.push(format!(
-                    "the state database was damaged ({source}) and is kept as .syncfiles/{name}; \
-                     this sync is a first meeting"
-                ));
-                connect(&state)?
-            }
-            opened => opened?,
+    fn writable(folder: Root) -> Result<State, StateError> {
+        let turn = Turn::alone(&folder)?;
+        let (db, damaged) = opening::open(&folder)?;
+        drop(turn);
+        let notice = |(name, why)| {
+            format!(
+                "the state database was damaged ({why}) and is kept as .syncfiles/{name}; this sync is a first meeting"
+            )
         };
-        Ok(State { folder: state, db, notices })
+        Ok(State { folder, db, notices: damaged.map(notice).into_iter().collect() })
     }
 
-    fn readable(state: Root) -> Result<Option<State>, StateError> {
-        let Ok(found) = stat_at(&state, DATABASE) else { return Ok(None) };
-        if found.kind != Kind::File || found.size == 0 {
-            return Ok(None);
-        }
-        // A reader of a write-ahead log makes the log's files where they are absent. With no log, or an empty
-        // one, nobody is writing and "immutable" reads the file alone.
-        let logged = stat_at(&state, "state.db-wal").is_ok_and(|log| log.size > 0);
-        let options = if logged { "mode=ro" } else { "mode=ro&immutable=1" };
-        match open_by_name(&state, options, OpenFlags::SQLITE_OPEN_READ_ONLY) {
-            Ok(db) => match layout_of(&db, &state) {
-                Ok(LAYOUT) => Ok(Some(State { folder: state, db, notices: Vec::new() })),
-                Ok(_) => Ok(None),
-                Err(StateError::Database { .. }) => Ok(None),
-                Err(error) => Err(error),
-            },
-            Err(StateError::Database { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+    fn readable(folder: Root) -> Result<Option<State>, StateError> {
+        let _turn = Turn::shared(&folder)?;
+        let Some(reader) = opening::read(&folder)? else { return Ok(None) };
+        let db = reader.keep().map_err(database("read"))?;
+        Ok(Some(State { folder, db, notices: Vec::new() }))
+    }
+
+    fn glimpsed<T>(
+        folder: Root,
+        look: impl FnOnce(&State) -> Result<T, StateError>,
+    ) -> Result<Option<T>, StateError> {
+        let _turn = Turn::shared(&folder)?;
+        let Some(reader) = opening::read(&folder)? else { return Ok(None) };
+        look(&State { folder, db: reader.db, notices: Vec::new() }).map(Some)
     }
 }
 
-fn connect(state: &Root) -> Result<Connection, StateError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-    let db = open_by_name(state, "mode=rwc", flags)?;
-    let act = "open";
-    db.busy_timeout(PATIENCE).map_err(database(act))?;
-    let found = layout_of(&db, state)?;
-    db.pragma_update(None, "journal_mode", "wal").map_err(database(act))?;
-    db.pragma_update(None, "synchronous", "normal").map_err(database(act))?;
-    if found == 0 {
-        create_tables(&db).map_err(database("make"))?;
-    }
-    Ok(db)
-}
-
-/// Two programs may meet at a new root: the second finds the tables made.
-fn create_tables(db: &Connection) -> rusqlite::Result<()> {
-    let making = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
-    for table in TABLES {
-        making.execute_batch(table)?;
-    }
-    if let Err(IndexError::Load(error) | IndexError::Store(error)) = index::create(&making) {
-        return Err(error);
-    }
-    making.pragma_update(None, "user_version", LAYOUT)?;
-    making.commit()
-}
-
-const TABLES: [&str; 4] =
-    [super::identity::TABLE, super::pairs::TABLE, super::base_store::TABLE, super::record::TABLE];
-
-fn layout_of(db: &Connection, state: &Root) -> Result<i32, StateError> {
-    let found: i32 =
-        db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(database("read"))?;
-    match found {
-        0..=LAYOUT => Ok(found),
-        _ => Err(StateError::Newer { path: state.path().into(), found }),
-    }
-}
-
-/// Opens the database by the name that the pinned folder has now.
-///
-/// SQLite knows names only, and resolves every link in one, `/proc/self/fd/N` too: a descriptor cannot be given.
-/// So the folder's present name is asked from the kernel; it holds no link, and `NOFOLLOW` makes SQLite
-/// refuse if it does by the time it is used (also where the database itself is a link, as a root from a foreign
-/// disk may bring one). Afterwards the name must still lead to the pinned folder, else somebody swapped it
-/// and the connection is dropped before anything was read or written.
-fn open_by_name(state: &Root, options: &str, flags: OpenFlags) -> Result<Connection, StateError> {
-    let refused = folder("open", state.path());
-    let link = format!("/proc/self/fd/{}", state.as_fd().as_raw_fd());
-    let name = rustix::fs::readlink(link, Vec::new()).map_err(|errno| refused(errno.into()))?;
-    let name = Path::new(OsStr::from_bytes(name.as_bytes()));
-    let uri = format!("file:{}?{options}", escaped(&name.join(DATABASE)));
-    let flags = flags
-        | OpenFlags::SQLITE_OPEN_NOFOLLOW
-        | OpenFlags::SQLITE_OPEN_URI
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(uri, flags).map_err(database("open"))?;
-    let is = |stat: Stat| (stat.device, stat.seen.inode);
-    let pinned = state.stat_self().map_err(&refused)?;
-    let named = stat_at(rustix::fs::CWD, name).map_err(&refused)?;
-    if is(named) != is(pinned) {
-        return Err(refused(io::Error::other("the folder was replaced at this moment")));
-    }
-    Ok(db)
-}
-
-/// A path as part of a URI: everything that could mean something there is a percent escape.
-fn escaped(path: &Path) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
-    let each = |byte: &u8| if plain(byte) { char::from(*byte).to_string() } else { format!("%{byte:02X}") };
-    path.as_os_str().as_bytes().iter().map(each).collect()
-}
-
-fn is_damage(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    let link =
-        error.sqlite_error().is_some_and(|e| e.extended_code == rusqlite::ffi::SQLITE_CANTOPEN_SYMLINK);
-    link || matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
-}
-
-/// Renames the database and its companions, so that nothing is lost that a person could still read.
-fn move_aside(state: &Root) -> io::Result<String> {
-    for number in 1..1000 {
-        let aside = format!("{DATABASE}.damaged-{number}");
-        if stat_at(state, aside.as_str()).is_ok() {
-            continue;
-        }
-        for end in COMPANIONS.iter().rev() {
-            let (from, to) = (format!("{DATABASE}{end}"), format!("{aside}{end}"));
-            match rustix::fs::renameat_with(state, from, state, to, RenameFlags::NOREPLACE) {
-                Ok(()) | Err(rustix::io::Errno::NOENT) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        return Ok(aside);
-    }
-    Err(io::Error::other("there are too many damaged databases already"))
-}
-
-fn folder(act: &'static str, path: &Path) -> impl Fn(io::Error) -> StateError {
+pub(super) fn folder(act: &'static str, path: &Path) -> impl Fn(io::Error) -> StateError {
     let path = path.to_path_buf();
     move |source| StateError::Folder { act, path: path.clone(), source }
 }

@@ -85,18 +85,7 @@ impl Local {
             opened => opened.map_err(unusable)?,
         };
         let root = below(root, sub)?;
-        let peeked = State::peek(&root).map_err(unusable)?;
-        let before = peeked.as_ref().map(identity::look).transpose().map_err(unusable)?.flatten();
-        drop(peeked);
-        let before = match before {
-            None if !root.is_writable() => {
-                let elsewhere = Opening::state_elsewhere(&opening.state_home, root.path());
-                let peeked = State::peek_at(&elsewhere).map_err(unusable)?;
-                peeked.as_ref().map(identity::look).transpose().map_err(unusable)?.flatten()
-            }
-            before => before,
-        };
-        known(&places, &opening, before.map_or(Standing::Nameless, Standing::Root))?;
+        recognise(&places, &opening, || standing(&root, &opening))?;
         Local::with_state(root, opening, &places, progress)
     }
 
@@ -241,6 +230,30 @@ impl Local {
 /// What a run says that finds another one at its root.
 const WAITS: &str = "another sync of this folder is running: this one waits until it has ended";
 
+/// Holds the root against what is remembered of its place; `look` says what stands there.
+fn recognise(
+    places: &Places,
+    opening: &Opening,
+    look: impl Fn() -> Result<Standing, SessionError>,
+) -> Result<Met, SessionError> {
+    let standing = look()?;
+    known(places, opening, standing).or_else(|stranger| match look()? {
+        // Another session gave the root its identity, and remembered it, in between.
+        now if now != standing => known(places, opening, now),
+        _ => Err(stranger),
+    })
+}
+
+/// What stands at the place of the root, as far as it is written down in the root or in its name elsewhere.
+fn standing(root: &Root, opening: &Opening) -> Result<Standing, SessionError> {
+    let mut id = State::glance(root, identity::look).map_err(unusable)?.flatten();
+    if id.is_none() && !root.is_writable() {
+        let elsewhere = Opening::state_elsewhere(&opening.state_home, root.path());
+        id = State::glance_at(&elsewhere, identity::look).map_err(unusable)?.flatten();
+    }
+    Ok(id.map_or(Standing::Nameless, Standing::Root))
+}
+
 /// Holds what stands at a place against what is remembered of it.
 fn known(places: &Places, opening: &Opening, standing: Standing) -> Result<Met, SessionError> {
     match places.check(&opening.place, standing).map_err(unusable)? {
@@ -275,4 +288,35 @@ fn below(root: Root, sub: &RelPath) -> Result<Root, SessionError> {
 /// A root, or what belongs to it, cannot be used (11). The errors of the replica name the act and the path.
 pub(crate) fn unusable(error: impl std::fmt::Display) -> SessionError {
     SessionError::Root(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    /// The place used to be known by then, and the root nameless a moment ago: "is its disk mounted?"
+    #[test]
+    fn a_root_that_another_session_names_at_this_moment_is_no_stranger() {
+        let home = tempfile::tempdir().unwrap();
+        let places = Places::open(home.path()).unwrap();
+        let opening = Opening {
+            look: false,
+            create: false,
+            new_root: false,
+            place: "export:a".into(),
+            state_home: home.path().into(),
+            exclusive: None,
+        };
+        let id = Id([1; 16]);
+        let named = Cell::new(Standing::Nameless);
+        let meets = || {
+            let before = named.replace(Standing::Root(id));
+            places.remember("export:a", id).unwrap();
+            Ok(before)
+        };
+        assert_eq!(recognise(&places, &opening, meets).unwrap(), Met::Before);
+        assert!(recognise(&places, &opening, || Ok(Standing::Nameless)).is_err());
+        assert!(recognise(&places, &opening, || Ok(Standing::Root(Id([2; 16])))).is_err());
+    }
 }

@@ -527,3 +527,19 @@ fn options_and_addresses_that_mean_nothing_end_with_1_and_one_line() {
     let help = world.two.run(&["--help"]).expect(0);
     assert!(help.out.contains("syncfiles [OPTIONS] SOURCE TARGET") && help.err.is_empty(), "{help:?}");
 }
+
+#[test]
+fn programs_that_meet_at_a_new_root_wait_for_each_others_state() {
+    let world = World::new();
+    for round in 0..3 {
+        let hub = format!("hub{round}");
+        std::fs::create_dir(world.two.path(&hub)).unwrap();
+        std::fs::write(world.two.path(format!("{hub}/a")), "1").unwrap();
+        let clients: Vec<_> = (0..6).map(|client| format!("{hub}-client{client}")).collect();
+        let running: Vec<_> = clients.iter().map(|client| world.two.begin(&[&hub, client])).collect();
+        running.into_iter().for_each(|running| drop(running.end().expect(0)));
+        for client in clients {
+            assert_eq!(std::fs::read_to_string(world.two.path(client).join("a")).unwrap(), "1");
+        }
+    }
+}

@@ -70,7 +70,7 @@ impl Tree {
                 changes.extend(Entry::of(&node, started).map(|entry| Change::Put(path, entry)));
             }
         }
-        index::store(&mut self.db, &changes).unwrap();
+        index::write(&self.db, &changes).unwrap();
         scan
     }
 
@@ -294,7 +294,7 @@ fn rows_of_what_is_gone_are_forgotten() {
 
 #[test]
 fn the_moment_of_an_edit_is_kept_until_the_file_is_edited_again() {
-    let mut tree = Tree::of(&["f"]);
+    let tree = Tree::of(&["f"]);
     symlink("f", tree.at("l")).unwrap();
     let scan = tree.scan();
     let mut changes = Vec::new();
@@ -307,7 +307,7 @@ fn the_moment_of_an_edit_is_kept_until_the_file_is_edited_again() {
         }
         changes.push(Change::Put(path(name), Entry::of(&node, scan.started).unwrap()));
     }
-    index::store(&mut tree.db, &changes).unwrap();
+    index::write(&tree.db, &changes).unwrap();
     let edited = |tree: &Tree, name: &[u8]| match tree.scan().snapshot.member(name) {
         Some(Node::File(file)) => file.edited,
         Some(Node::Link(link)) => link.edited,
