@@ -167,8 +167,8 @@ impl Control {
 
 /// No sign of life is longer, in bytes; what is need not be decoded to know that it is none.
 const SIGN: usize = 4;
-/// How long an end that does not listen is told why it ends.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long an end that does not listen is told why it ends. One that is only slow does listen.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// An estimate from above of a row's encoded bytes.
 pub(crate) fn row_size(row: &Row) -> usize {

@@ -12,6 +12,9 @@ use crate::session::progress::Silent;
 use crate::session::{Local, Opening, Options, Remote, SessionError};
 use crate::ssh::{self, ClientConfig, Connection, Flow, Host, Login, ServerConfig, Stream};
 
+/// No test takes this long, on any machine.
+const STUCK: Duration = Duration::from_secs(600);
+
 fn path(text: &str) -> RelPath {
     RelPath::parse(text.as_bytes()).unwrap()
 }
@@ -85,12 +88,12 @@ fn met(last: Vec<Message>) -> SessionError {
         host_check: Arc::new(|_: &_| Ok(())),
         flow: Flow::default(),
         chacha_first: false,
-        deadline: Duration::from_secs(60),
+        deadline: STUCK,
     };
     let connect =
         async { ssh::connect(config, dial).await.map_err(|error| SessionError::connecting("it", error)) };
     let run = super::client::sync_once(connect, local, &remote, &options, Arc::new(Silent));
-    let ended = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), run).await });
+    let ended = runtime.block_on(async { tokio::time::timeout(STUCK, run).await });
     ended.expect("the client does not hang").unwrap_err()
 }
 

@@ -16,9 +16,11 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::support::STUCK;
+
 /// Guards against hangs; nothing is measured by it.
 async fn in_time<T>(doing: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(120), doing).await.expect("the test hangs")
+    tokio::time::timeout(STUCK, doing).await.expect("the test hangs")
 }
 
 fn key() -> PrivateKey {
@@ -34,7 +36,7 @@ fn client_config(login: Login, flow: &Flow) -> ClientConfig {
         host_check: Arc::new(|_: &PublicKey| Ok(())),
         flow: flow.clone(),
         chacha_first: false,
-        deadline: Duration::from_secs(60),
+        deadline: STUCK,
     }
 }
 

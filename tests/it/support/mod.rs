@@ -1,5 +1,11 @@
 //! What several topics share.
 
+use std::time::Duration;
+
+/// No step of a test takes this long, on any machine and whatever else runs there: what does is stuck. Nothing is
+/// measured by it.
+pub const STUCK: Duration = Duration::from_secs(600);
+
 pub mod dice;
 pub mod hub;
 pub mod model;

@@ -7,16 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use syncfiles::ssh::host_key::load_or_create;
 use tempfile::TempDir;
 
+use super::STUCK;
 use super::pair::Side;
-
-/// No step of a test takes this long: what does is stuck.
-const STUCK: Duration = Duration::from_secs(120);
 
 /// Two systems on one machine. System 1 lets System 2's ed25519 key in.
 pub struct World {

@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::Duration;
+
+use super::STUCK;
 
 /// Passes bytes on to a server until told to hold.
 pub struct Relay {
@@ -53,11 +54,7 @@ impl Relay {
     /// Waits until the connection is held.
     pub fn wait_until_held(&self) {
         let state = self.gate.state.lock().unwrap();
-        let (state, _) = self
-            .gate
-            .changed
-            .wait_timeout_while(state, Duration::from_secs(120), |state| !state.held)
-            .unwrap();
+        let (state, _) = self.gate.changed.wait_timeout_while(state, STUCK, |state| !state.held).unwrap();
         assert!(state.held, "only {} bytes came", state.passed);
     }
 

@@ -26,7 +26,7 @@ pub struct Hand {
     ties: bool,
     used: BTreeSet<u64>,
     epoch: SystemTime,
-    /// Dates edits in their true order instead, a second after the other.
+    /// Dates edits in their true order instead, one after the other.
     orderly: Option<u64>,
 }
 
@@ -36,7 +36,8 @@ impl Hand {
         Hand { dice, written: 0, ties, used: BTreeSet::new(), epoch, orderly: None }
     }
 
-    /// As [`Hand::new`], but later edits are younger: seconds apart, and all of the last hours.
+    /// As [`Hand::new`], but later edits are younger: further apart than a greeting takes on a slow machine, and all
+    /// of the last hours.
     pub fn orderly(dice: Dice) -> Hand {
         let epoch = SystemTime::now() - Duration::from_secs(3 * 3600);
         Hand { orderly: Some(0), epoch, ..Hand::new(dice, false) }
@@ -48,7 +49,7 @@ impl Hand {
         }
         if let Some(count) = &mut self.orderly {
             *count += 1;
-            return self.epoch + Duration::from_secs(3 * *count);
+            return self.epoch + Duration::from_secs(30 * *count);
         }
         loop {
             let at = self.dice.throw() % 5_000_000;
