@@ -74,8 +74,12 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 
 /// `500`, `1.5M`: bytes a second; as rsync, a number without a unit is KiB, and 0 is no limit.
 pub fn parse_rate(text: &str) -> Result<u64, String> {
-    scaled(text, 1024).ok_or_else(|| "write a rate a second as 500 (KiB), 1.5M or 0 (no limit)".to_owned())
+    let rate = scaled(text, 1024).filter(|rate| *rate >= LEAST_RATE || text.parse() == Ok(0.0));
+    rate.ok_or_else(|| "write a rate a second as 500 (KiB), 1.5M, at least 512B, or 0 (no limit)".to_owned())
 }
+
+/// As rsync: what is slower is a mistake of units.
+const LEAST_RATE: u64 = 512;
 
 /// Whole seconds; as rsync, 0 is no limit.
 pub fn parse_seconds(text: &str) -> Result<Duration, String> {
@@ -192,6 +196,11 @@ mod tests {
         }
         assert_eq!(parse_rate("100"), Ok(102_400));
         assert_eq!(parse_rate("1.5m"), Ok(1_572_864));
+        assert_eq!(
+            (parse_rate("0"), parse_rate("512b"), parse_rate("2GB")),
+            (Ok(0), Ok(512), Ok(2_000_000_000))
+        );
+        assert!(["0.1", "511b", "0.0001m", "-5", "fast"].iter().all(|text| parse_rate(text).is_err()));
     }
 
     #[test]

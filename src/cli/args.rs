@@ -20,7 +20,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("rsh", "-e/--rsh"),
     ("remote_path", "--remote-path"),
     ("watch", "--watch"),
-    ("bwlimit", "--bwlimit"),
     ("retries", "--retries"),
     ("stdio", "--stdio"),
 ];

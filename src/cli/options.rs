@@ -125,7 +125,7 @@ pub struct ConnectArgs {
     /// Connect again so many times, and resume
     #[arg(long, value_name = "N")]
     pub retries: Option<u32>,
-    /// Bytes a second at most; without a unit, KiB
+    /// Send files at most this fast, each way: 500 (KiB a second), 1.5M, 0 (no limit)
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub bwlimit: Option<u64>,
     /// Compress: auto (default), always (plain -z), never

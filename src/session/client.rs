@@ -66,6 +66,7 @@ pub(crate) async fn sync_once(
     let scan = local.scan(vec![rules.clone()], options.checksum, progress.clone());
     let connection = connect.await?;
     progress.event(&Event::Connected { peer: remote.name.clone() });
+    options.bwlimit.iter().for_each(|rate| connection.limit(*rate));
     let control = Control::new(connection.clone(), options.timeout, &remote.name);
     let result = async {
         let met = greet(&control, &local, remote, rules.clone(), options).await?;

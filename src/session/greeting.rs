@@ -7,8 +7,8 @@ use super::local::Local;
 use super::options::Options;
 use crate::core::age::Timestamp;
 use crate::core::side::Sides;
-use crate::protocol::codec;
 use crate::protocol::message::{Hello, Welcome};
+use crate::protocol::{codec, extension};
 use crate::replica::filter::Rules;
 use crate::replica::identity::Id;
 
@@ -42,7 +42,7 @@ pub(crate) async fn greet(
         root: local.id().map(|id| id.0),
         wish: options.wish(),
         rules: rules.into(),
-        extensions: Vec::new(),
+        extensions: extension::of_hello(options.bwlimit),
     };
     let sent = options.clock.now();
     control.send_bytes(codec::encode_hello(&hello)?).await?;

@@ -51,9 +51,11 @@ pub struct Options {
     pub rules: Rules,
     /// Whether file content is compressed.
     pub compress: Compress,
+    /// Bytes of file channels a second, each way, at most.
+    pub bwlimit: Option<u64>,
     /// Where what must live outside the roots is kept (`$XDG_STATE_HOME/syncfiles`).
     pub state_home: PathBuf,
-    /// How long to wait for another run of the same root, and for an answer.
+    /// How long to wait for another run of the same root, and for a sign of life; [`Duration::MAX`]: for ever.
     pub timeout: Duration,
     /// This system's clock.
     pub clock: Clock,
@@ -76,6 +78,7 @@ impl Options {
             history: true,
             rules: Rules::default(),
             compress: Compress::default(),
+            bwlimit: None,
             state_home,
             timeout: Duration::from_secs(60),
             clock: Clock::default(),

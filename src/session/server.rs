@@ -26,9 +26,9 @@ use crate::core::guard::MaxDelete;
 use crate::core::policy::May;
 use crate::core::reconcile::reconcile;
 use crate::core::side::{Side, Sides};
-use crate::protocol::codec;
 use crate::protocol::message::{Begin, Hello, Keep, MAX_HAVE, MAX_PATHS, Message, Welcome};
 use crate::protocol::rows::{Row, tree_of};
+use crate::protocol::{codec, extension};
 use crate::replica::filter::Rules;
 use crate::replica::identity::Id;
 use crate::ssh::Connection;
@@ -156,6 +156,7 @@ impl Session<'_> {
     async fn run(&self) -> Result<Served, SessionError> {
         let (_, hello) = codec::decode_hello(&self.control.receive_bytes().await?)?;
         let clock = self.exports.clock.now();
+        extension::bwlimit(&hello.extensions).iter().for_each(|rate| self.connection.limit(*rate));
         let opened = match self.open(&hello).await {
             Ok(opened) => opened,
             Err(error) => {

@@ -76,7 +76,8 @@ impl ChannelWriter {
         if lane.finished.load(Ordering::Acquire) {
             return Err(CarrierError::Finished);
         }
-        let packet = lane.link.peer().packet();
+        let most = lane.pace.as_ref().map_or(usize::MAX, |pace| pace.piece());
+        let packet = lane.link.peer().packet().min(most);
         while !bytes.is_empty() {
             let head = self.0.head();
             let size = bytes.len().min(packet - head.len());
@@ -127,6 +128,10 @@ impl Ends {
                 head.freeze()
             }
         };
+        // Before any credit is taken: that is for others to use meanwhile.
+        if let Some(pace) = &lane.pace {
+            pace.pass(packet.len()).await;
+        }
         let cost = charge(packet.len());
         let over = |_| lane.ended().or_else(|| lane.link.cause()).unwrap_or(CarrierError::Closed);
         let own = lane.credit.acquire_many(cost).await.map_err(over)?;

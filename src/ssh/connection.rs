@@ -11,6 +11,7 @@ use super::flow::charge;
 use super::frame::MAX_MESSAGE;
 use super::mailbox::Mail;
 use super::opening::Opening;
+use super::pace::Pace;
 use super::trunk::{Inner, Trunk};
 
 /// A handle to a sync's carrier, the same at both ends. Clones share it; when the last is dropped the connection is closed,
@@ -118,6 +119,12 @@ impl Connection {
                 Err(cause) => return Err(cause),
             }
         }
+    }
+
+    /// From now on this end sends at most so many bytes a second on the channels opened from now on, all together. Control
+    /// messages are not held up. Only the first call counts.
+    pub fn limit(&self, bytes_a_second: u64) {
+        let _ = self.inner().pace.set(Arc::new(Pace::new(bytes_a_second)));
     }
 
     /// Closes in good order: what was sent before is still delivered, then both ends see the end.

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::error::CarrierError;
 use super::link::Link;
+use super::pace::Pace;
 use super::wait::locked;
 
 /// One channel, shared by its two halves and its link.
@@ -19,6 +20,8 @@ pub(super) struct Lane {
     /// The number both ends know the channel by: the client's.
     pub(super) id: u32,
     pub(super) link: Arc<Link>,
+    /// How fast this end may send, where that is limited.
+    pub(super) pace: Option<Arc<Pace>>,
     /// What may still be sent on this channel.
     pub(super) credit: Semaphore,
     /// Sent and not acknowledged.
@@ -59,9 +62,11 @@ impl Lane {
     /// `announced`: whether the peer knows of the channel already, as it does at the server.
     pub(super) fn new(id: u32, link: Arc<Link>, announced: bool) -> Arc<Self> {
         let window = link.peer().channel;
+        let pace = link.owner().and_then(|owner| owner.pace.get().cloned());
         Arc::new(Self {
             id,
             link,
+            pace,
             credit: Semaphore::new(window as usize),
             outstanding: Mutex::default(),
             inbox: Mutex::default(),

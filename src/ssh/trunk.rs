@@ -14,6 +14,7 @@ use super::error::CarrierError;
 use super::frame::Frame;
 use super::lane::Lane;
 use super::link::Link;
+use super::pace::Pace;
 use super::port::Port;
 use super::visitor::Visitor;
 use super::wait::{locked, until};
@@ -35,6 +36,8 @@ pub(super) struct Inner {
     pub(super) receiving: tokio::sync::Mutex<()>,
     arrivals: mpsc::UnboundedSender<Channel>,
     pub(super) accepting: tokio::sync::Mutex<mpsc::UnboundedReceiver<Channel>>,
+    /// How fast this end sends on channels, all together.
+    pub(super) pace: OnceLock<Arc<Pace>>,
     failure: OnceLock<CarrierError>,
     failed: Notify,
     pub(super) recycling: AtomicBool,
@@ -66,6 +69,7 @@ impl Inner {
             receiving: tokio::sync::Mutex::new(()),
             arrivals,
             accepting: tokio::sync::Mutex::new(accepting),
+            pace: OnceLock::new(),
             failure: OnceLock::new(),
             failed: Notify::new(),
             recycling: AtomicBool::new(false),

@@ -1,5 +1,8 @@
 //! How long the program waits: for a silent other end, for another run, for nothing at all.
 
+use syncfiles::protocol::packed::Compress;
+
+use crate::support::pair::Pair;
 use crate::support::process::World;
 use crate::support::relay::Relay;
 
@@ -40,4 +43,21 @@ fn a_second_run_says_that_it_waits_for_the_first_and_for_how_long_it_may() {
     first.end().expect(0);
     patient.end().expect(0);
     world.assert_same();
+}
+
+#[test]
+fn a_limit_on_the_rate_holds_in_each_direction() {
+    let pair = Pair::new();
+    for n in 0..10 {
+        pair.one.write(&format!("one/{n}"), vec![n; 64 * 1024], 10);
+        pair.two.write(&format!("two/{n}"), vec![n + 100; 64 * 1024], 10);
+    }
+    let (outcome, took) = pair.sync_hasty(|options| {
+        (options.bwlimit, options.compress) = (Some(64 * 1024), Compress::Never);
+    });
+    assert_eq!((outcome.totals.send_files, outcome.totals.receive_files), (10, 10));
+    pair.assert_same();
+    // Ten seconds of content each way, one after the other or at the same time.
+    let seconds = took.as_secs_f64();
+    assert!((9.5..22.0).contains(&seconds), "{seconds} s");
 }

@@ -167,6 +167,7 @@ fn options(args: &SyncArgs) -> Result<Options, Stop> {
         history: !decide.no_history,
         rules: rules(&args.filters)?,
         compress: connect.compress.unwrap_or_default().into(),
+        bwlimit: connect.bwlimit.filter(|rate| *rate > 0),
         timeout: connect.patience().unwrap_or(PATIENCE),
         ..Options::new(places::state_home()?)
     })

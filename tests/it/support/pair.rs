@@ -236,6 +236,21 @@ impl Pair {
         sync_roots(exports, &self.two.root, &options)
     }
 
+    /// Syncs on a clock that goes on by itself as soon as everybody only waits for it; how long that took by this clock.
+    /// For small files only: what blocks a thread holds up the clock.
+    pub fn sync_hasty(&self, change: impl FnOnce(&mut Options)) -> (Outcome, Duration) {
+        let mut options = self.options();
+        change(&mut options);
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let begun = tokio::time::Instant::now();
+            let progress = Arc::new(Recorder::default());
+            let ended = sync_here(self.exports(), &RelPath::root(), &self.two.root, &options, progress).await;
+            (ended.unwrap(), begun.elapsed())
+        })
+    }
+
     /// Syncs while `progress` watches, and does what it does.
     pub fn sync_watched(&self, progress: Arc<dyn Progress>) -> Result<Outcome, SessionError> {
         sync_watched(self.exports(), &RelPath::root(), &self.two.root, &self.options(), progress)
@@ -317,6 +332,18 @@ fn sync_watched(
     options: &Options,
     progress: Arc<dyn Progress>,
 ) -> Result<Outcome, SessionError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(sync_here(exports, sub, target, options, progress))
+}
+
+/// As above, on the runtime of the caller.
+async fn sync_here(
+    exports: Exports,
+    sub: &RelPath,
+    target: &Path,
+    options: &Options,
+    progress: Arc<dyn Progress>,
+) -> Result<Outcome, SessionError> {
     let opening = Opening {
         look: options.dry,
         create: true,
@@ -330,6 +357,5 @@ fn sync_watched(
     let name = export.path.display().to_string();
     let remote =
         Remote { export: export.name.clone(), sub: sub.clone(), place: format!("remote:{name}/{sub}"), name };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(sync_together(exports, local, &remote, options, progress))
+    sync_together(exports, local, &remote, options, progress).await
 }

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
 use super::STUCK;
@@ -60,7 +60,8 @@ impl Relay {
 
     /// Lets everything pass again.
     pub fn release(&self) {
-        let mut state = self.gate.state.lock().unwrap();
+        // Also after a test has failed: what it says must not drown in a second panic.
+        let mut state = self.gate.state.lock().unwrap_or_else(PoisonError::into_inner);
         (state.limit, state.held) = (None, false);
         self.gate.changed.notify_all();
     }
