@@ -2,4 +2,7 @@
 
 pub mod child;
 pub mod memory;
+pub mod mux;
+pub mod preamble;
+pub mod stdio;
 pub mod tcp;
