@@ -30,11 +30,6 @@ pub enum AddressError {
     /// Nothing after the host.
     #[error("names no folder: write HOST:FOLDER, where FOLDER is what that system exports")]
     NoFolder,
-    /// rsync's absolute path.
-    #[error(
-        "`{0}` is an absolute path: write HOST:FOLDER, where FOLDER is the name that system exports it by"
-    )]
-    Absolute(String),
     /// rsync's daemon syntax.
     #[error("`::` and rsync:// reach an rsync daemon, which syncfiles does not speak: write HOST:FOLDER")]
     Daemon,
@@ -68,6 +63,9 @@ pub struct RemoteRoot {
     pub folder: Name,
     /// The folder below the export; usually the root of it.
     pub sub: RelPath,
+    /// Whether the two are a path from the top of the other system, which has no exports then: only an outer ssh (`-e`)
+    /// leads there.
+    pub absolute: bool,
 }
 
 /// The two roots of a sync in their roles.
@@ -93,7 +91,7 @@ impl Pair {
 }
 
 impl Root {
-    /// Reads `[user@]host:folder[/sub]`, `ssh://[user@]host[:port]/folder[/sub]` or a local path. Bytes are taken
+    /// Reads `[user@]host:folder[/sub]`, `[user@]host:/path`, `ssh://[user@]host[:port]/folder[/sub]` or a local path. Bytes are taken
     /// as they are: nothing is percent-decoded, and folder names need not be UTF-8.
     pub fn parse(argument: OsString) -> Result<Root, AddressError> {
         let bytes = argument.as_bytes();
@@ -118,7 +116,7 @@ impl Root {
     }
 }
 
-/// `[user@]host[:port]/folder[/sub]`.
+/// `[user@]host[:port]/folder[/sub]`, `[user@]host[:port]//path`.
 fn parse_url(rest: &[u8]) -> Result<RemoteRoot, AddressError> {
     let slash = rest.iter().position(|&byte| byte == b'/').ok_or(AddressError::NoFolder)?;
     let (user, place) = split_user(&rest[..slash])?;
@@ -128,11 +126,12 @@ fn parse_url(rest: &[u8]) -> Result<RemoteRoot, AddressError> {
         [b':', digits @ ..] => Some(parse_port(digits)?),
         _ => return Err(AddressError::Bracket),
     };
-    let (folder, sub) = parse_folder(&rest[slash + 1..])?;
-    Ok(RemoteRoot { user, host, port, folder, sub })
+    let path = &rest[slash + 1..];
+    let (folder, sub) = parse_folder(path)?;
+    Ok(RemoteRoot { user, host, port, folder, sub, absolute: path.starts_with(b"/") })
 }
 
-/// `[user@]host:folder[/sub]`; holds a `:`.
+/// `[user@]host:folder[/sub]`, `[user@]host:/path`; holds a `:`.
 fn parse_scp(bytes: &[u8]) -> Result<RemoteRoot, AddressError> {
     // A folder may hold `@` too, so only what precedes the first `:` can be a user.
     let colon = bytes.iter().position(|&byte| byte == b':').unwrap_or(bytes.len());
@@ -143,11 +142,9 @@ fn parse_scp(bytes: &[u8]) -> Result<RemoteRoot, AddressError> {
     if folder.starts_with(b":") {
         return Err(AddressError::Daemon);
     }
-    if folder.starts_with(b"/") {
-        return Err(AddressError::Absolute(Shown(folder).to_string()));
-    }
+    let absolute = folder.starts_with(b"/");
     let (folder, sub) = parse_folder(folder)?;
-    Ok(RemoteRoot { user, host, port: None, folder, sub })
+    Ok(RemoteRoot { user, host, port: None, folder, sub, absolute })
 }
 
 /// The user before the last `@`, if there is an `@`, and the rest.
@@ -226,7 +223,7 @@ impl fmt::Display for RemoteRoot {
     /// As the user would type it: `host:folder`, or as `ssh://` where that cannot say it (a port; a folder whose
     /// name starts with `:`).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let url = self.port.is_some() || self.folder.as_bytes().starts_with(b":");
+        let url = self.port.is_some() || !self.absolute && self.folder.as_bytes().starts_with(b":");
         if url {
             f.write_str("ssh://")?;
         }
@@ -239,10 +236,11 @@ impl fmt::Display for RemoteRoot {
             f.write_str(&self.host)?
         }
         match self.port {
-            Some(port) => write!(f, ":{port}/{}", self.folder)?,
-            None if url => write!(f, "/{}", self.folder)?,
-            None => write!(f, ":{}", self.folder)?,
+            Some(port) => write!(f, ":{port}/")?,
+            None if url => f.write_str("/")?,
+            None => f.write_str(":")?,
         }
+        write!(f, "{}{}", if self.absolute { "/" } else { "" }, self.folder)?;
         if self.sub.is_root() { Ok(()) } else { write!(f, "/{}", self.sub) }
     }
 }
@@ -282,6 +280,21 @@ mod tests {
     }
 
     #[test]
+    fn a_path_from_the_top_of_the_other_system_is_told_apart_and_shown_as_it_was_meant() {
+        for (typed, absolute, shown) in [
+            ("host:/srv/docs", true, "host:/srv/docs"),
+            ("eva@host:/srv//docs/", true, "eva@host:/srv/docs"),
+            ("ssh://host:22//srv/docs", true, "ssh://host:22//srv/docs"),
+            ("ssh://host/srv/docs", false, "host:srv/docs"),
+            ("host:/:x", true, "host:/:x"),
+        ] {
+            let Ok(Root::Remote(root)) = parse(typed) else { panic!("{typed}") };
+            assert_eq!((root.absolute, root.to_string().as_str()), (absolute, shown), "{typed}");
+        }
+        assert!(matches!(parse("host:/"), Err(AddressError::NoFolder)));
+    }
+
+    #[test]
     fn a_slash_before_the_first_colon_makes_it_local() {
         for typed in ["folder", "./a:b", "/srv/a:b", "a/b:c", ".", "..", "~x", "[x]", "eva@host", "./serve"] {
             assert_eq!(parse(typed), Ok(Root::Local(typed.into())), "{typed}");
@@ -297,7 +310,6 @@ mod tests {
             ("-x@host:docs", "not a valid user name"),
             ("@host:docs", "not a valid user name"),
             ("host:", "names no folder"),
-            ("host:/srv/docs", "absolute path"),
             ("host::module", "rsync daemon"),
             ("rsync://host/module", "rsync daemon"),
             ("host:../etc", "`..`"),
@@ -306,6 +318,7 @@ mod tests {
             ("[::1]docs:x", "[ADDRESS]:FOLDER"),
             ("ssh://host", "names no folder"),
             ("ssh://host/", "names no folder"),
+            ("host:///", "names no folder"),
             ("ssh://host:0/docs", "not a port"),
             ("ssh://host:+22/docs", "not a port"),
             ("ssh://[::1]22/docs", "[ADDRESS]:FOLDER"),

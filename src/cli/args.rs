@@ -16,17 +16,11 @@ use crate::core::path::RelPath;
 
 /// Options that are declared but do not work in this build; naming one is an error, never a silent no-op.
 /// The ids are the fields' names.
-const NOT_YET: &[(&str, &str)] = &[
-    ("rsh", "-e/--rsh"),
-    ("remote_path", "--remote-path"),
-    ("watch", "--watch"),
-    ("retries", "--retries"),
-    ("stdio", "--stdio"),
-];
+const NOT_YET: &[(&str, &str)] = &[("watch", "--watch"), ("retries", "--retries")];
 
 const ROOTS_HELP: &str = "\
 SOURCE and TARGET, in either order: [USER@]HOST:FOLDER[/SUB], ssh://[USER@]HOST[:PORT]/FOLDER[/SUB],
-or a local path (one named like a command is written ./serve). At most one is remote.";
+with -e also [USER@]HOST:/PATH, or a local path (one named like a command is written ./serve). At most one is remote.";
 
 /// What the program is asked to do.
 #[derive(Debug)]

@@ -113,10 +113,11 @@ pub struct ConnectArgs {
     /// Trust a host met for the first time without asking
     #[arg(long)]
     pub accept_new: bool,
-    /// Reach it through this ssh command instead
+    /// Go through this ssh command: no server is needed there, but an account and syncfiles
     #[arg(short = 'e', long, value_name = "CMD")]
+    #[arg(conflicts_with_all = ["identity", "known_hosts", "accept_new"])]
     pub rsh: Option<OsString>,
-    /// With -e: syncfiles over there
+    /// With -e: the program over there (with ssh -s: the subsystem) [default: syncfiles]
     #[arg(long, value_name = "PROG", requires = "rsh")]
     pub remote_path: Option<OsString>,
     /// Give up after so many seconds of silence, or of waiting for another run [default: 60; 0: never]

@@ -142,6 +142,11 @@ fn pair(source: &Option<Root>, target: &Option<Root>, connect: &ConnectArgs) -> 
     let mut pair = Pair::of(source, target).map_err(|error| Usage::Wrong(error.to_string()))?;
     if let Root::Remote(remote) = &mut pair.one {
         remote.port = remote.port.or(connect.port);
+        if remote.absolute && connect.rsh.is_none() {
+            return Err(Usage::Wrong(format!(
+                "`{remote}` is an absolute path: write HOST:FOLDER, where FOLDER is the name that system exports it by, or -e ssh"
+            )));
+        }
     }
     Ok(pair)
 }

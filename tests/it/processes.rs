@@ -520,7 +520,6 @@ fn options_and_addresses_that_mean_nothing_end_with_1_and_one_line() {
         (&["serve"], "DIR"),
         (&["--watch", "a", "b"], "--watch"),
         (&["-H", "a", "b"], "-H"),
-        (&["serve", "--stdio", "folder1"], "--stdio"),
     ] {
         world.two.run(args).expect(1).says(&[word]);
     }

@@ -16,10 +16,11 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// To `file`, appended, or to stderr.
-    pub(crate) fn open(file: Option<&Path>, format: LogFormat) -> io::Result<Log> {
+    /// To `file`, appended, or to stderr, or nowhere where that is somebody's terminal far away (`--stdio`).
+    pub(crate) fn open(file: Option<&Path>, format: LogFormat, stdio: bool) -> io::Result<Log> {
         let to: Box<dyn Write + Send> = match file {
             Some(file) => Box::new(File::options().append(true).create(true).open(file)?),
+            None if stdio => Box::new(io::sink()),
             None => Box::new(io::stderr()),
         };
         Ok(Log { to: Mutex::new(to), format })

@@ -1,11 +1,15 @@
 //! The commands: each takes typed arguments, calls the library, and returns how it ended.
 
 mod demo;
+mod ear;
 mod history;
 mod log;
 mod places;
 mod reach;
+mod road;
+mod rsh;
 mod serve;
+mod stdio;
 mod sync;
 mod verify;
 
@@ -96,6 +100,12 @@ fn runtime() -> Result<tokio::runtime::Runtime, Stop> {
     built.map_err(|error| {
         Stop::root(format_args!("cannot start threads: {error}; raise the limits of this user"))
     })
+}
+
+/// Ends a runtime. What blocks in a file system call is not waited for: everything that counts is durable, or is redone.
+/// But tasks get the time to be dropped, as one that looks after another program must be.
+fn shut_down(runtime: tokio::runtime::Runtime) {
+    runtime.shutdown_timeout(std::time::Duration::from_millis(300));
 }
 
 /// Resolves when the user, or the system, asks the process to end.

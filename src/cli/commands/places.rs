@@ -1,6 +1,7 @@
 //! Where this user's files are: the environment is read here and nowhere else.
 
 use std::env;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::Stop;
@@ -37,6 +38,14 @@ pub(crate) fn user() -> Result<String, Stop> {
     named.or_else(user_of_the_process).ok_or_else(|| {
         Stop::start("cannot tell who runs this: USER is not set; write USER@HOST, or serve --user NAME")
     })
+}
+
+/// Where the client of the sshd is that runs this, if one does.
+pub(crate) fn ssh_client() -> Option<SocketAddr> {
+    let connection = env::var("SSH_CONNECTION").ok()?;
+    let mut words = connection.split(' ');
+    let (address, port) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    Some(SocketAddr::new(address, port))
 }
 
 fn user_of_the_process() -> Option<String> {

@@ -117,7 +117,7 @@ fn load(file: &Path) -> Result<PrivateKey, Stop> {
 }
 
 /// Whether this machine encrypts AES in hardware; without, ChaCha20 is faster.
-fn has_aes() -> bool {
+pub(super) fn has_aes() -> bool {
     #[cfg(target_arch = "x86_64")]
     return std::arch::is_x86_feature_detected!("aes");
     #[cfg(target_arch = "aarch64")]

@@ -20,10 +20,14 @@ use crate::ssh::{Authorize, Connection, Grant, Peer, PublicKey, Server, ServerCo
 
 /// Serves until a signal ends it.
 pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Stop> {
-    let log = Log::open(args.log_file.as_deref(), args.log_format)
+    let log = Log::open(args.log_file.as_deref(), args.log_format, args.stdio)
         .map_err(|error| Stop::root(format_args!("cannot open the log: {error}; check --log-file")))?;
     let log = Arc::new(log);
+    if args.stdio {
+        return super::stdio::run(args, log);
+    }
     let exports = exports(args)?;
+    looked_at(&exports)?;
     let user = match &args.user {
         Some(user) => user.clone(),
         None => places::user()?,
@@ -62,11 +66,10 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Stop> {
     })
 }
 
-/// The exports, each looked at once: a mistake shows now, not at the first sync.
-fn exports(args: &ServeArgs) -> Result<Exports, Stop> {
+/// What is offered.
+pub(super) fn exports(args: &ServeArgs) -> Result<Exports, Stop> {
     let mut folders = Vec::new();
     for export in &args.exports {
-        Root::open(&export.dir).map_err(Stop::root)?;
         let name = String::from_utf8(export.name.as_bytes().to_vec());
         let name = name.map_err(|_| {
             Stop::new(
@@ -79,6 +82,11 @@ fn exports(args: &ServeArgs) -> Result<Exports, Stop> {
     let exports = Exports::new(folders, places::state_home()?);
     let least = Some(Keep::default());
     Ok(Exports { read_only: args.read_only, no_delete: args.no_delete, least, ..exports })
+}
+
+/// Each folder is looked at once: a mistake shows now, not at the first sync.
+fn looked_at(exports: &Exports) -> Result<(), Stop> {
+    exports.folders.iter().try_for_each(|export| Root::open(&export.path).map(drop)).map_err(Stop::root)
 }
 
 fn keys_file(args: &ServeArgs) -> Result<PathBuf, Stop> {
@@ -198,7 +206,10 @@ async fn stop_signal() {
 type Handling = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Serves each client, and writes one line about its run.
-fn handler(exports: Exports, log: Arc<Log>) -> impl Fn(Connection, Peer) -> Handling + Send + Sync + 'static {
+pub(super) fn handler(
+    exports: Exports,
+    log: Arc<Log>,
+) -> impl Fn(Connection, Peer) -> Handling + Send + Sync + 'static {
     let exports = Arc::new(exports);
     move |connection, peer| {
         let (exports, log) = (exports.clone(), log.clone());

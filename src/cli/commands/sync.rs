@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::reach::Reach;
-use super::{Stop, interrupted, places, runtime};
+use super::road::Road;
+use super::{Stop, interrupted, places, runtime, shut_down};
 use crate::cli::address::{Pair, Root};
 use crate::cli::amount::{Keep, Limit};
 use crate::cli::exit::ExitCode;
@@ -39,8 +39,8 @@ pub(crate) fn run(args: &SyncArgs) -> Result<ExitCode, Stop> {
     let source = match &args.pair.one {
         Root::Local(path) => Source::Folder(path.clone().into()),
         Root::Remote(root) => {
-            let reach = Reach::prepare(root, connect)?;
-            Source::Server(reach.remote(root), Box::new(reach))
+            let road = Road::prepare(root, connect)?;
+            Source::Server(road.remote(root), road)
         }
     };
     let screen = screen(&args.options.show, report, &args.pair)?;
@@ -51,7 +51,7 @@ pub(crate) fn run(args: &SyncArgs) -> Result<ExitCode, Stop> {
 /// Where System 1 is.
 pub(crate) enum Source {
     Folder(Box<Path>),
-    Server(Remote, Box<Reach>),
+    Server(Remote, Road),
 }
 
 /// Runs one sync to its end, or to the user's interruption.
@@ -75,8 +75,11 @@ pub(crate) fn sync_shown(
         let opened = blocking(move || Local::open_telling(&two, &RelPath::root(), opening, &*teller));
         let local = Arc::new(opened.await?);
         match source {
-            Source::Server(remote, reach) => {
-                sync(async || reach.connect().await, local, &remote, options, progress).await
+            Source::Server(remote, road) => {
+                road.listen(progress.clone());
+                let ended = sync(async || road.connect().await, local, &remote, options, progress).await;
+                road.end().await;
+                ended
             }
             Source::Folder(path) => {
                 let name = path.display().to_string();
@@ -97,12 +100,13 @@ pub(crate) fn sync_shown(
     };
     let ended = runtime.block_on(async {
         tokio::select! {
-            ended = run => ended.map_err(Stop::from),
+            biased;
+            // First: the same signal may have ended an outer ssh, and that is no lost connection.
             () = interrupted() => Err(Stop::new(ExitCode::Interrupted, "interrupted; run it again to go on where it stopped")),
+            ended = run => ended.map_err(Stop::from),
         }
     });
-    // What blocks in a file system call is not waited for: everything that counts is durable, or is redone.
-    runtime.shutdown_background();
+    shut_down(runtime);
     ended
 }
 

@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use super::reach::Reach;
+use super::road::Road;
 use super::sync::{PATIENCE, absolute, rules};
-use super::{Stop, interrupted, places, printed, runtime};
+use super::{Stop, interrupted, places, printed, runtime, shut_down};
 use crate::cli::address::Root;
 use crate::cli::amount::count;
 use crate::cli::exit::ExitCode;
@@ -38,16 +38,18 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, Stop> {
         exclusive: None,
     };
     let local = Arc::new(Local::open(&args.pair.two, &RelPath::root(), opening)?);
-    let reach = match &args.pair.one {
-        Root::Remote(root) => Some(Reach::prepare(root, &args.options.connect)?),
+    let road = match &args.pair.one {
+        Root::Remote(root) => Some(Road::prepare(root, &args.options.connect)?),
         Root::Local(_) => None,
     };
     let runtime = runtime()?;
     let compare = async {
-        match (&args.pair.one, reach) {
-            (Root::Remote(root), Some(reach)) => {
-                let remote = reach.remote(root);
-                verify(reach.connect(), local, &remote, &options, Arc::new(Silent)).await
+        match (&args.pair.one, road) {
+            (Root::Remote(root), Some(road)) => {
+                let remote = road.remote(root);
+                let verified = verify(road.connect(), local, &remote, &options, Arc::new(Silent)).await;
+                road.end().await;
+                verified
             }
             (root, _) => {
                 let path = absolute(root.local().unwrap_or(&args.pair.two))
@@ -77,7 +79,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, Stop> {
             () = interrupted() => Err(Stop::new(ExitCode::Interrupted, "interrupted; nothing was changed")),
         }
     });
-    runtime.shutdown_background();
+    shut_down(runtime);
     let verified = verified?;
     let one = args.pair.one.to_string();
     printed(print(
