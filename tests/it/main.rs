@@ -28,6 +28,7 @@ mod questions;
 mod races;
 mod reconcile;
 mod rsh;
+mod service;
 mod ssh_config;
 mod sshd;
 mod stories;

@@ -15,7 +15,7 @@ use crate::protocol::message::Keep;
 use crate::replica::root::Root;
 use crate::session::progress::Silent;
 use crate::session::{Export, Exports, serve};
-use crate::ssh::authorized_keys::{AuthorizedKeys, Limits};
+use crate::ssh::authorized_keys::{self, AuthorizedKeys, Limits};
 use crate::ssh::{Authorize, Connection, Grant, Peer, PublicKey, Server, ServerConfig, host_key};
 
 /// Serves until a signal ends it.
@@ -246,10 +246,12 @@ pub(super) fn handler(
 /// What the server offers, narrowed to what the client's key may.
 fn granted(exports: &Exports, peer: &Peer) -> Exports {
     let Some(limits) = peer.grant.downcast_ref::<Limits>() else { return exports.clone() };
+    // As under an sshd, where a command starts in the home folder.
+    let home = places::home().unwrap_or_default();
+    let own =
+        |export: &authorized_keys::Export| Export { name: export.name.clone(), path: home.join(&export.dir) };
     let folders = match &limits.exports {
-        Some(own) => {
-            own.iter().map(|export| Export { name: export.name.clone(), path: export.dir.clone() }).collect()
-        }
+        Some(exports) => exports.iter().map(own).collect(),
         None => exports.folders.clone(),
     };
     Exports {
