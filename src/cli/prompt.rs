@@ -4,6 +4,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use thiserror::Error;
@@ -62,10 +63,7 @@ impl Terminal {
     /// Asks for a line that is not shown while it is typed. Blocks.
     pub fn secret(&mut self, question: &str) -> Result<Secret, PromptError> {
         let _silence = Silence::over(&self.0)?;
-        let answer = ask(&mut BufReader::new(&self.0), &mut &self.0, question);
-        // The typed newline was not shown either.
-        (&self.0).write_all(b"\n")?;
-        answer.map(Secret)
+        ask(&mut BufReader::new(&self.0), &mut &self.0, question).map(Secret)
     }
 }
 
@@ -110,23 +108,39 @@ fn ask(input: &mut impl BufRead, output: &mut impl Write, question: &str) -> Res
     String::from_utf8(line).map_err(|_| io::Error::from(io::ErrorKind::InvalidData).into())
 }
 
-/// Echo switched off; back on when dropped.
-struct Silence<'a>(&'a File, Termios);
+/// The terminal whose echo is off, and what it was like before.
+static SILENT: Mutex<Option<(File, Termios)>> = Mutex::new(None);
 
-impl Silence<'_> {
-    fn over(tty: &File) -> io::Result<Silence<'_>> {
-        let before = tcgetattr(tty)?;
-        let mut silent = before.clone();
-        silent.local_modes -= LocalModes::ECHO;
-        tcsetattr(tty, OptionalActions::Flush, &silent)?;
-        Ok(Silence(tty, before))
+/// Switches echo back on where a question has switched it off: for a process that ends with the question open. A thread that
+/// waits for the answer cannot do it.
+pub fn restore() {
+    let silent = SILENT.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some((mut tty, before)) = silent {
+        // Nothing better can be done about a terminal that is gone.
+        let _ = tcsetattr(&tty, OptionalActions::Now, &before);
+        // The typed newline was not shown either.
+        let _ = tty.write_all(b"\n");
     }
 }
 
-impl Drop for Silence<'_> {
+/// Echo switched off; back on when dropped.
+struct Silence;
+
+impl Silence {
+    fn over(tty: &File) -> io::Result<Silence> {
+        let before = tcgetattr(tty)?;
+        let mut silent = before.clone();
+        silent.local_modes -= LocalModes::ECHO;
+        *SILENT.lock().unwrap_or_else(PoisonError::into_inner) = Some((tty.try_clone()?, before));
+        let silence = Silence;
+        tcsetattr(tty, OptionalActions::Flush, &silent)?;
+        Ok(silence)
+    }
+}
+
+impl Drop for Silence {
     fn drop(&mut self) {
-        // Nothing better can be done about a terminal that is gone.
-        let _ = tcsetattr(self.0, OptionalActions::Now, &self.1);
+        restore();
     }
 }
 

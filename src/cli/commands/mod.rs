@@ -19,7 +19,7 @@ use std::io::Write;
 use super::args::{self, Invocation, Usage};
 use super::error::printable;
 use super::exit::ExitCode;
-use super::pages;
+use super::{pages, prompt};
 use crate::session::SessionError;
 
 /// Why a command ended before its work was done: one line, and the code to end with.
@@ -110,6 +110,12 @@ fn shut_down(runtime: tokio::runtime::Runtime) {
 
 /// Resolves when the user, or the system, asks the process to end.
 async fn interrupted() {
+    signalled().await;
+    // A passphrase may be being asked for, by a thread that goes on waiting for it.
+    prompt::restore();
+}
+
+async fn signalled() {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut term), Ok(mut hang_up)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup()))
     else {
