@@ -101,12 +101,15 @@ pub struct ShowArgs {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "How the other system is reached")]
 pub struct ConnectArgs {
-    /// The port where its server listens [default: 2222]
+    /// The port where its server listens [default: that of the ssh configuration, else 2222]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
     /// The private key to log in with
     #[arg(long, value_name = "FILE")]
     pub identity: Option<PathBuf>,
+    /// The ssh configuration, or none [default: ~/.ssh/config, then /etc/ssh/ssh_config]
+    #[arg(long, value_name = "FILE")]
+    pub ssh_config: Option<PathBuf>,
     /// Where host keys are remembered [default: ~/.ssh/known_hosts]
     #[arg(long, value_name = "FILE")]
     pub known_hosts: Option<PathBuf>,

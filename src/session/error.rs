@@ -105,9 +105,10 @@ impl SessionError {
         };
         match error {
             ConnectError::TimedOut(_) => SessionError::ConnectTimeout(text),
-            ConnectError::HostKey(_) | ConnectError::NoKey { .. } | ConnectError::Refused(_) => {
-                SessionError::Refused(text)
-            }
+            ConnectError::HostKey(_)
+            | ConnectError::NoKey { .. }
+            | ConnectError::Unusable { .. }
+            | ConnectError::Refused(_) => SessionError::Refused(text),
             ConnectError::Dial(_) | ConnectError::Protocol(_) => SessionError::Connection(text),
         }
     }

@@ -2,13 +2,12 @@
 
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
-use russh::client::{self, AuthResult};
-use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey};
+use russh::client;
+use russh::keys::PublicKey;
 
 use super::SUBSYSTEM;
 use super::connection::Connection;
@@ -16,6 +15,7 @@ use super::error::{CarrierError, ConnectError};
 use super::flow::{Flow, PACKET, algorithms};
 use super::frame::{LINK, preface};
 use super::link::{CutOnDrop, Link};
+use super::login::{Login, log_in};
 use super::port::{Port, write_link};
 use super::socket::{Socket, Stream};
 use super::trunk::Trunk;
@@ -52,15 +52,6 @@ impl<F: Fn(&PublicKey) -> Result<(), String> + Send + Sync + 'static> HostCheck 
         let verdict = self(&key);
         Box::pin(std::future::ready(verdict))
     }
-}
-
-/// How to log in.
-#[derive(Clone)]
-pub enum Login {
-    /// With the first of these keys that the server accepts.
-    Keys(Vec<Arc<PrivateKey>>),
-    /// Not at all: whoever made the stream has authenticated both ends.
-    None,
 }
 
 /// What a client needs to know.
@@ -103,8 +94,17 @@ impl Dialer {
         &self.config.flow
     }
 
-    /// Makes an SSH connection within the deadline, which stands still while a person is asked.
+    /// Makes an SSH connection. Where a server lost its patience while a person was asked, it is made once more: the answer
+    /// is known now.
     pub(super) async fn set_up(&self, login: Login) -> Result<Trunk, ConnectError> {
+        match self.attempt(login.clone()).await {
+            Err((ConnectError::Protocol(_), true)) => self.attempt(login).await.map_err(|(error, _)| error),
+            made => made.map_err(|(error, _)| error),
+        }
+    }
+
+    /// Makes one within the deadline, which stands still while a person is asked. An error tells whether one was.
+    async fn attempt(&self, login: Login) -> Result<Trunk, (ConnectError, bool)> {
         let link = Link::new(&self.config.flow);
         let verdict = Arc::new(Verdict::new(self.host_key.get().cloned()));
         let abandoned = CutOnDrop::new(&link);
@@ -114,17 +114,17 @@ impl Dialer {
                 tokio::select! {
                     made = &mut making => break made,
                     () = tokio::time::sleep(self.config.deadline) => {
-                        if !verdict.asking.load(Ordering::SeqCst) {
-                            return Err(ConnectError::TimedOut(self.config.deadline.as_secs()));
+                        if !verdict.asking.now() {
+                            break Err(ConnectError::TimedOut(self.config.deadline.as_secs()));
                         }
                     }
                 }
             }
         };
-        let handle = made?;
         if let Some(key) = verdict.key.get() {
             let _ = self.host_key.set(key.clone());
         }
+        let handle = made.map_err(|error| (error, verdict.asking.ever()))?;
         abandoned.keep();
         Ok(Trunk { link, handle: Some(handle) })
     }
@@ -145,7 +145,7 @@ impl Dialer {
         };
         let connected = client::connect_stream(Arc::new(self.settings()), socket, visitor).await;
         let mut handle = connected.map_err(|stop| verdict.explain(&stop))?;
-        log_in(&mut handle, &self.config.user, login).await?;
+        log_in(&mut handle, &self.config.user, login, &verdict.asking).await?;
         link.trust();
         let handle = Arc::new(handle);
         self.greet(link, handle.clone()).await?;
@@ -193,58 +193,9 @@ impl Dialer {
             channel_buffer_size: 16,
             preferred: algorithms(self.config.chacha_first),
             inactivity_timeout: None,
-            keepalive_interval: Some(flow.keepalive),
+            keepalive_interval: Some(flow.keepalive).filter(|interval| !interval.is_zero()),
             keepalive_max: flow.keepalive_max,
             ..client::Config::default()
         }
     }
-}
-
-/// Tries the keys one after another.
-async fn log_in(handle: &mut client::Handle<Visitor>, user: &str, login: Login) -> Result<(), ConnectError> {
-    let broken = |error: russh::Error| ConnectError::Protocol(error.to_string());
-    let no_key = |tried: &[String]| ConnectError::NoKey { user: user.to_owned(), tried: tried.join(", ") };
-    let keys = match login {
-        Login::None => {
-            let result = handle.authenticate_none(user).await.map_err(broken)?;
-            return if result.success() { Ok(()) } else { Err(no_key(&["none".to_owned()])) };
-        }
-        Login::Keys(keys) if keys.is_empty() => return Err(no_key(&["none".to_owned()])),
-        Login::Keys(keys) => keys,
-    };
-    let mut tried = Vec::new();
-    for key in keys {
-        tried.push(key.fingerprint(HashAlg::Sha256).to_string());
-        let Some(key) = with_hash(handle, key).await.map_err(broken)? else { continue };
-        match handle.authenticate_publickey(user, key).await {
-            Ok(AuthResult::Success) => return Ok(()),
-            // A server that is still there names the methods that remain. Servers hang up after too many keys, but
-            // one is not too many: there the line was cut.
-            Ok(AuthResult::Failure { remaining_methods, .. })
-                if remaining_methods.is_empty() && tried.len() == 1 =>
-            {
-                return Err(broken(russh::Error::Disconnect));
-            }
-            Ok(AuthResult::Failure { .. }) => {}
-            Err(error) if tried.len() == 1 => return Err(broken(error)),
-            Err(_) => break,
-        }
-    }
-    Err(no_key(&tried))
-}
-
-/// An RSA key signs with the best SHA-2 that the server knows; `None` where it knows only SHA-1.
-async fn with_hash(
-    handle: &client::Handle<Visitor>,
-    key: Arc<PrivateKey>,
-) -> Result<Option<PrivateKeyWithHashAlg>, russh::Error> {
-    if !key.algorithm().is_rsa() {
-        return Ok(Some(PrivateKeyWithHashAlg::new(key, None)));
-    }
-    let hash = match handle.best_supported_rsa_hash().await? {
-        Some(None) => return Ok(None),
-        Some(Some(hash)) => hash,
-        None => HashAlg::Sha512,
-    };
-    Ok(Some(PrivateKeyWithHashAlg::new(key, Some(hash))))
 }

@@ -56,8 +56,17 @@ pub enum ConnectError {
     NoKey {
         /// The name that was logged in with.
         user: String,
-        /// Fingerprints of the keys that were tried, separated by commas; `none` where there was no key.
+        /// Fingerprints of the keys that were tried, separated by commas, and after semicolons why others could not be;
+        /// `none` where there was no key.
         tried: String,
+    },
+    /// There was no key that could be tried.
+    #[error("cannot log in as {user}: {causes}")]
+    Unusable {
+        /// The name that was to be logged in with.
+        user: String,
+        /// Why each key cannot be used, separated by semicolons.
+        causes: String,
     },
     /// The server let us in but would not serve us, for the reason given.
     #[error("the server refused the connection: {0}")]
@@ -65,4 +74,11 @@ pub enum ConnectError {
     /// The other end does not speak this protocol, or breaks it.
     #[error("cannot set up the connection: {0}")]
     Protocol(String),
+}
+
+impl ConnectError {
+    /// Whether it may be the byte stream's fault.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Dial(_) | Self::Protocol(_))
+    }
 }

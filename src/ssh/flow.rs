@@ -30,7 +30,7 @@ pub struct Flow {
     pub recycle_channels: Option<u64>,
     /// Bytes, both directions together, after which the client recycles the SSH connection.
     pub recycle_bytes: u64,
-    /// Silence after which the peer is asked for a sign of life.
+    /// Silence after which the peer is asked for a sign of life; zero: a client never asks.
     pub keepalive: Duration,
     /// Unanswered questions after which the connection is given up.
     pub keepalive_max: usize,

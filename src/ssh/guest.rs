@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use russh::keys::HashAlg;
-use russh::server::{self, Auth, ChannelOpenHandle, Msg, Session, VerifiedPublicKey};
+use russh::keys::{Certificate, HashAlg, PublicKey};
+use russh::server::{self, Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Pty};
 use tokio::sync::oneshot;
 
@@ -16,9 +16,10 @@ use super::frame::{FILE, Frame, LINK, PREFACE};
 use super::lane::Lane;
 use super::link::Link;
 use super::port::Port;
-use super::principal::{Door, Peer, Principal};
+use super::principal::{Door, Grant, Peer, Principal};
 use super::recycle::Successors;
 use super::visitor::Stop;
+use crate::core::shown::Shown;
 
 /// A channel's way from being opened to being of use.
 enum Slot {
@@ -83,6 +84,11 @@ impl Guest {
             }
             false => rejected(),
         }
+    }
+
+    fn admit_key(&mut self, user: &str, key: PublicKey, fingerprint: String, grant: Grant) -> Auth {
+        let peer = Peer { user: user.into(), key: Some(key), fingerprint, address: self.address, grant };
+        self.admit(Principal::Client(Box::new(peer)))
     }
 
     /// Says no to a request that wants the channel for something else, and closes it.
@@ -155,6 +161,17 @@ impl Guest {
     }
 }
 
+/// The key in a certificate, and who says so: what a log must tell apart.
+pub(super) fn describe(certificate: &Certificate) -> String {
+    format!(
+        "{} certified as {} (serial {}) by {}",
+        certificate.public_key().fingerprint(HashAlg::Sha256),
+        Shown(certificate.key_id().as_bytes()),
+        certificate.serial(),
+        certificate.signature_key().fingerprint(HashAlg::Sha256)
+    )
+}
+
 fn rejected() -> Auth {
     Auth::Reject {
         proceed_with_methods: Some(MethodSet::from(&[MethodKind::PublicKey][..])),
@@ -186,7 +203,17 @@ impl server::Handler for Guest {
         })
     }
 
-    /// Here the signature has been verified; `auth_publickey_offered` decides nothing.
+    /// Here nothing has been verified, and nothing is granted.
+    async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Stop> {
+        let welcome = match &self.door {
+            _ if self.successors.expects(offer.public_key) => true,
+            Door::Keys(authorize) => authorize.welcome(user, offer.public_key, self.address),
+            Door::Open => false,
+        };
+        Ok(if welcome { Auth::Accept } else { rejected() })
+    }
+
+    /// Here the signature has been verified.
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Stop> {
         let key = key.public_key;
         if let Some(inner) = self.successors.take(key) {
@@ -194,14 +221,20 @@ impl server::Handler for Guest {
         }
         let Door::Keys(authorize) = &self.door else { return Ok(rejected()) };
         let Some(grant) = authorize.authorize(user, key, self.address) else { return Ok(rejected()) };
-        let peer = Peer {
-            user: user.into(),
-            key: Some(key.clone()),
-            fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
-            address: self.address,
-            grant,
-        };
-        Ok(self.admit(Principal::Client(Box::new(peer))))
+        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+        Ok(self.admit_key(user, key.clone(), fingerprint, grant))
+    }
+
+    /// Here its authority's signature and that of the key in it have been verified, and nothing else.
+    async fn auth_openssh_certificate(
+        &mut self,
+        user: &str,
+        certificate: &Certificate,
+    ) -> Result<Auth, Stop> {
+        let Door::Keys(authorize) = &self.door else { return Ok(rejected()) };
+        let Some(grant) = authorize.certify(user, certificate, self.address) else { return Ok(rejected()) };
+        let key = PublicKey::from(certificate.public_key().clone());
+        Ok(self.admit_key(user, key, describe(certificate), grant))
     }
 
     async fn channel_open_session(

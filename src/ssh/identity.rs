@@ -2,15 +2,18 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use russh::keys::{PrivateKey, decode_secret_key};
+use russh::keys::{PrivateKey, PublicKey, decode_secret_key};
 use thiserror::Error;
 
-use super::key_file::{Unread, read_private, shown};
-use super::key_text::may_log_in;
+use super::key_file::{Unread, read_private, read_small, shown};
+use super::key_text::{self, may_log_in};
 
 /// How often a wrong passphrase is asked for again, as ssh does.
 const ATTEMPTS: usize = 3;
+/// The most bytes of a public key's file.
+const PUBLIC_CAP: u64 = 64 * 1024;
 
 /// Asks the user for the passphrase of the key in a file.
 pub type Prompt<'a> = &'a mut dyn FnMut(&Path) -> io::Result<String>;
@@ -77,11 +80,60 @@ pub enum IdentityError {
     },
 }
 
-/// The keys that are tried when none is named: those of `~/.ssh/id_ed25519`, `id_ecdsa` and `id_rsa` that
-/// exist.
+/// The keys that are tried when none is named: `~/.ssh/id_ed25519`, `id_ecdsa` and `id_rsa`, whether they exist or not.
 pub fn default_identities(home: &Path) -> Vec<PathBuf> {
-    let all = ["id_ed25519", "id_ecdsa", "id_rsa"];
-    all.iter().map(|name| home.join(".ssh").join(name)).filter(|path| path.exists()).collect()
+    ["id_ed25519", "id_ecdsa", "id_rsa"].iter().map(|name| home.join(".ssh").join(name)).collect()
+}
+
+/// What a key file gives without a passphrase.
+#[derive(Debug)]
+pub(super) enum Half {
+    /// The private key.
+    Open(Arc<PrivateKey>),
+    /// The private key needs a passphrase; its public half, where the file or `FILE.pub` tells it.
+    Locked(Option<PublicKey>),
+    /// There is only a public key: `FILE` or `FILE.pub` names a key that an agent holds.
+    Public(PublicKey),
+}
+
+/// Whether there is a key of this name, or at least its public half.
+pub fn find(path: &Path) -> Result<(), IdentityError> {
+    look(path).map(|_| ())
+}
+
+/// Reads as much of a key as can be read without a passphrase.
+pub(super) fn look(path: &Path) -> Result<Half, IdentityError> {
+    let text = match read_private(path) {
+        Ok(text) => text,
+        Err(unread) => {
+            let public = match &unread {
+                Unread::Exposed(_) => public_key(path),
+                Unread::Io(error) if error.kind() == io::ErrorKind::NotFound => public_beside(path),
+                Unread::Io(_) => None,
+            };
+            return public.map(Half::Public).ok_or_else(|| refused(path, unread));
+        }
+    };
+    if let Some(public) = public_key(path) {
+        return Ok(Half::Public(public));
+    }
+    refuse_unread_formats(path, &text)?;
+    let half = match decode(&text) {
+        Ok(key) => Half::Open(Arc::new(key)),
+        Err(russh::keys::Error::KeyIsEncrypted) => {
+            // OpenSSH's own format tells the public half, the older ones do not.
+            let within = PrivateKey::from_openssh(&text).ok().map(|key| key.public_key().clone());
+            Half::Locked(within.or_else(|| public_beside(path)))
+        }
+        Err(error) => return Err(unusable(path, &error)),
+    };
+    let strong = match &half {
+        Half::Open(key) => may_log_in(key.public_key().key_data()),
+        Half::Locked(Some(public)) | Half::Public(public) => may_log_in(public.key_data()),
+        Half::Locked(None) => Ok(()),
+    };
+    strong.map_err(|fault| unusable(path, &fault))?;
+    Ok(half)
 }
 
 /// The ed25519, ECDSA or RSA key in a file of OpenSSH's or PEM format (PKCS#1, PKCS#8, SEC 1).
@@ -89,10 +141,7 @@ pub fn default_identities(home: &Path) -> Vec<PathBuf> {
 /// An encrypted key calls `passphrase`, up to three times; an empty answer gives up. Unlocking is slow on
 /// purpose (tenths of a second), so call this off the async threads.
 pub fn load(path: &Path, mut passphrase: Option<Prompt<'_>>) -> Result<PrivateKey, IdentityError> {
-    let text = read_private(path).map_err(|unread| match unread {
-        Unread::Exposed(mode) => IdentityError::Exposed { path: path.to_owned(), mode },
-        Unread::Io(source) => IdentityError::Read { path: path.to_owned(), source },
-    })?;
+    let text = read_private(path).map_err(|unread| refused(path, unread))?;
     refuse_unread_formats(path, &text)?;
     let key = match decode(&text) {
         Err(russh::keys::Error::KeyIsEncrypted) => unlock(path, &text, passphrase.as_mut())?,
@@ -101,6 +150,33 @@ pub fn load(path: &Path, mut passphrase: Option<Prompt<'_>>) -> Result<PrivateKe
     };
     may_log_in(key.public_key().key_data()).map_err(|fault| unusable(path, &fault))?;
     Ok(key)
+}
+
+fn refused(path: &Path, unread: Unread) -> IdentityError {
+    match unread {
+        Unread::Exposed(mode) => IdentityError::Exposed { path: path.to_owned(), mode },
+        Unread::Io(source) => IdentityError::Read { path: path.to_owned(), source },
+    }
+}
+
+/// The public key in `FILE.pub`.
+fn public_beside(path: &Path) -> Option<PublicKey> {
+    public_key(&beside(path, ".pub"))
+}
+
+/// The file whose name is this one's and then some.
+pub(super) fn beside(path: &Path, more: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(more);
+    name.into()
+}
+
+/// The public key that a file of one line holds.
+fn public_key(path: &Path) -> Option<PublicKey> {
+    let (text, _) = read_small(path, PUBLIC_CAP, |_| true).ok()?;
+    let text = text?;
+    let mut words = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    key_text::parse(words.next()?, words.next()?).ok()
 }
 
 /// Decodes without a passphrase. russh tries an encrypted PKCS#8 key as a plain one, so that one is told
@@ -231,11 +307,34 @@ mod tests {
     }
 
     #[test]
-    fn only_existing_keys_are_tried_best_first() {
-        let (home, path) = place(&plain(&ephemeral()));
-        let rsa = home.path().join(".ssh/id_rsa");
-        fs::write(&rsa, "").unwrap();
-        assert_eq!(default_identities(home.path()), [path, rsa]);
-        assert!(default_identities(Path::new("/nonexistent")).is_empty());
+    fn the_public_half_is_told_without_a_passphrase_by_the_file_or_the_one_beside_it() {
+        let key = ephemeral();
+        let same = |public: &PublicKey| public.key_data() == key.public_key().key_data();
+        let (_home, path) = place(&plain(&key.encrypt(&mut safe_rng(), "right").unwrap()));
+        assert!(matches!(look(&path).unwrap(), Half::Locked(Some(public)) if same(&public)));
+        fs::write(
+            &path,
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        )
+        .unwrap();
+        assert!(matches!(look(&path).unwrap(), Half::Locked(None)));
+        let beside = path.with_file_name("id_ed25519.pub");
+        fs::write(&beside, format!("{} a comment\n", key.public_key().to_openssh().unwrap())).unwrap();
+        assert!(matches!(look(&path).unwrap(), Half::Locked(Some(public)) if same(&public)));
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(look(&path).unwrap(), Half::Public(public) if same(&public)));
+        fs::set_permissions(&beside, Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(look(&beside).unwrap(), Half::Public(public) if same(&public)));
+        fs::remove_file(&beside).unwrap();
+        assert!(matches!(look(&path), Err(IdentityError::Read { .. })));
+    }
+
+    #[test]
+    fn the_usual_keys_are_named_best_first() {
+        let names = default_identities(Path::new("/h"));
+        assert_eq!(
+            names.iter().map(|path| path.file_name().unwrap()).collect::<Vec<_>>(),
+            ["id_ed25519", "id_ecdsa", "id_rsa"]
+        );
     }
 }

@@ -3,9 +3,11 @@
 //! A [`Connection`] carries one sync: ordered control messages, and channels of bytes, over russh. Reading order: `socket`
 //! (the stream russh gets), `flow` (how much may be under way), `frame` (the link channel's bytes), `lane` (one channel's
 //! accounts), `ledger`, `outbox`, `mailbox` and `link` (one SSH connection), `port` (russh's sending end), `pace`, `channel`,
-//! `opening`, `trunk` and `connection` (what callers hold), `client` and `visitor`, `server`, `principal` and `guest` (the
+//! `opening`, `trunk` and `connection` (what callers hold), `client`, `visitor`, `login`, `identities` and `agent`,
+//! `server`, `principal` and `guest` (the
 //! two ends), `recycle` (a fresh SSH connection behind the same `Connection`).
 
+mod agent;
 mod channel;
 mod client;
 mod connection;
@@ -13,9 +15,11 @@ mod error;
 mod flow;
 mod frame;
 mod guest;
+mod identities;
 mod lane;
 mod ledger;
 mod link;
+mod login;
 mod mailbox;
 mod opening;
 mod outbox;
@@ -30,17 +34,19 @@ mod visitor;
 mod wait;
 
 pub use channel::{Channel, ChannelReader, ChannelWriter, Chunk};
-pub use client::{ClientConfig, Dial, HostCheck, Later, Login, connect};
+pub use client::{ClientConfig, Dial, HostCheck, Later, connect};
 pub use connection::Connection;
 pub use error::{CarrierError, ConnectError};
 pub use flow::Flow;
 pub use frame::MAX_MESSAGE;
+pub use identities::{AskSecret, Identities, Wanted};
+pub use login::Login;
 pub use opening::Opening;
 pub use principal::{Authorize, Grant, Peer};
 pub use server::{Host, Server, ServerConfig};
 pub use socket::Stream;
 
-pub use russh::keys::{PrivateKey, PublicKey};
+pub use russh::keys::{Certificate, PrivateKey, PublicKey};
 
 /// The one subsystem there is.
 pub const SUBSYSTEM: &str = "syncfiles";

@@ -4,17 +4,29 @@ use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use russh::keys::PublicKey;
+use russh::keys::{Certificate, PublicKey};
 
 use super::trunk::Inner;
 
 /// What a key may do, in the terms of whoever authorised it; handed on in [`Peer`].
 pub type Grant = Arc<dyn Any + Send + Sync>;
 
-/// Decides who may log in. Asked only after the key's signature was verified.
+/// Decides who may log in. `address` is `None` where the stream is not a network connection.
 pub trait Authorize: Send + Sync + 'static {
-    /// `None` refuses. `address` is `None` where the stream is not a network connection.
+    /// Lets a key in whose signature was verified; `None` refuses.
     fn authorize(&self, user: &str, key: &PublicKey, address: Option<SocketAddr>) -> Option<Grant>;
+
+    /// Whether a key that is offered without a signature may be let in once it has one. Grants nothing; but a client that
+    /// hears no here need not ask its user for a passphrase or a touch in vain.
+    fn welcome(&self, user: &str, key: &PublicKey, address: Option<SocketAddr>) -> bool {
+        self.authorize(user, key, address).is_some()
+    }
+
+    /// Lets a certificate in whose own signature, and that of the key in it, were verified; `None` refuses.
+    fn certify(&self, user: &str, certificate: &Certificate, address: Option<SocketAddr>) -> Option<Grant> {
+        let _ = (user, certificate, address);
+        None
+    }
 }
 
 impl<F> Authorize for F
@@ -33,7 +45,7 @@ pub struct Peer {
     pub user: String,
     /// The key that was logged in with; `None` where the stream was already authenticated.
     pub key: Option<PublicKey>,
-    /// That key's SHA-256 fingerprint, empty without a key.
+    /// That key's SHA-256 fingerprint, empty without a key; with a certificate also who certified it, as whom.
     pub fingerprint: String,
     /// Where the connection came from.
     pub address: Option<SocketAddr>,

@@ -14,9 +14,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use russh::keys::{Algorithm, PrivateKey, PublicKey};
 
-use super::client::{Dialer, Login};
+use super::client::Dialer;
 use super::error::{CarrierError, ConnectError};
 use super::frame::Frame;
+use super::login::Login;
 use super::trunk::{Inner, Trunk};
 
 /// The client makes no successor while this many SSH connections still carry the sync.
@@ -45,6 +46,12 @@ impl Successors {
         expected.retain(|_, other| other.strong_count() > 0 && !other.ptr_eq(&own));
         expected.insert(bytes, own);
         Ok(())
+    }
+
+    /// Whether a sync expects this key.
+    pub(super) fn expects(&self, key: &PublicKey) -> bool {
+        let expected = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        key.to_bytes().is_ok_and(|bytes| expected.contains_key(&bytes))
     }
 
     /// The sync that expects this key, once.

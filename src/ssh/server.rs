@@ -15,6 +15,7 @@ use super::connection::Connection;
 use super::flow::{Flow, PACKET, algorithms};
 use super::guest::Guest;
 use super::link::{CutOnDrop, Link};
+use super::login::TRIES;
 use super::port::{Port, write_link};
 use super::principal::{Authorize, Door, Peer, Principal};
 use super::recycle::Successors;
@@ -294,7 +295,7 @@ fn settings(config: &ServerConfig) -> server::Config {
         channel_buffer_size: 16,
         event_buffer_size: 100,
         preferred: algorithms(config.chacha_first),
-        max_auth_attempts: 10,
+        max_auth_attempts: TRIES,
         inactivity_timeout: None,
         keepalive_interval: Some(flow.keepalive),
         keepalive_max: flow.keepalive_max,

@@ -1,6 +1,5 @@
 //! What russh's client session calls back.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use russh::client::{self, DisconnectReason, Session};
@@ -12,6 +11,7 @@ use super::error::{CarrierError, ConnectError};
 use super::flow::charge;
 use super::lane::Lane;
 use super::link::Link;
+use super::login::Asking;
 use super::wait::locked;
 
 /// What became of the host key, told past russh.
@@ -19,11 +19,11 @@ use super::wait::locked;
 pub(super) struct Verdict {
     /// The key that was accepted before: no other will do, and nobody is asked.
     accepted: Option<PublicKey>,
-    /// The key that the server showed.
+    /// The key that the server showed, once it was accepted.
     pub(super) key: OnceLock<PublicKey>,
     refusal: Mutex<Option<String>>,
-    /// Whether the check is at work, perhaps asking a person.
-    pub(super) asking: AtomicBool,
+    /// Whether a person may be being asked: about the host, for a passphrase.
+    pub(super) asking: Asking,
 }
 
 impl Verdict {
@@ -103,11 +103,14 @@ impl client::Handler for Visitor {
             let same = accepted.key_data() == key.key_data();
             return Ok(same || self.verdict.refuse("the server's host key changed during the sync".into()));
         }
-        self.verdict.asking.store(true, Ordering::SeqCst);
+        let asked = self.verdict.asking.begin();
         let answer = self.check.check(key.clone()).await;
-        self.verdict.asking.store(false, Ordering::SeqCst);
+        drop(asked);
+        if let Err(why) = answer {
+            return Ok(self.verdict.refuse(why));
+        }
         let _ = self.verdict.key.set(key.clone());
-        Ok(answer.map_or_else(|why| self.verdict.refuse(why), |()| true))
+        Ok(true)
     }
 
     /// Against Terrapin. russh tells only the client, so the client insists for both ends.

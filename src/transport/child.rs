@@ -48,7 +48,8 @@ impl Program {
         Self::new("/bin/sh", [OsString::from("-c"), text])
     }
 
-    fn name(&self) -> Shown<'_> {
+    /// The program's name, fit to be printed.
+    pub fn name(&self) -> Shown<'_> {
         Shown(self.0.first().map_or(b"", |name| name.as_encoded_bytes()))
     }
 }

@@ -12,6 +12,7 @@
 
 mod architecture;
 mod carrier;
+mod connecting;
 mod decisions;
 mod hostile;
 mod house;

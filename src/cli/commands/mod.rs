@@ -3,6 +3,7 @@
 mod demo;
 mod ear;
 mod history;
+mod host_check;
 mod log;
 mod places;
 mod reach;

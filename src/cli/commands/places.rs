@@ -12,6 +12,11 @@ pub(crate) fn home() -> Result<PathBuf, Stop> {
     home.map(PathBuf::from).ok_or_else(|| Stop::start("cannot find the home folder: HOME is not set"))
 }
 
+/// A variable of the environment, if it is text.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    env::var(name).ok()
+}
+
 /// `$XDG_STATE_HOME/syncfiles`: what must be remembered outside of the roots.
 pub(crate) fn state_home() -> Result<PathBuf, Stop> {
     below("XDG_STATE_HOME", ".local/state")

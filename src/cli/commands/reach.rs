@@ -1,61 +1,71 @@
-//! Reaching System 1 over TCP: which keys to offer, and whether its host key is the right one.
+//! Reaching System 1 over our own SSH: what the command line, the ssh configuration and the defaults say about it.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::host_check::KnownHosts;
 use super::{Stop, places};
 use crate::cli::address::RemoteRoot;
 use crate::cli::options::ConnectArgs;
-use crate::cli::prompt::{Terminal, host_question, passphrase_question};
+use crate::cli::prompt::{Terminal, passphrase_question};
 use crate::cli::serve_args::DEFAULT_PORT;
 use crate::session::{Remote, SessionError};
-use crate::ssh::known_hosts::{self, Decision, Offered};
+use crate::ssh::config::{self, Around, Asked, Files, Hop, Proxy, Settings};
 use crate::ssh::{
-    self, ClientConfig, Connection, Flow, HostCheck, Later, Login, PrivateKey, PublicKey, Stream, host_key,
-    identity,
+    self, AskSecret, ClientConfig, Connection, Flow, Identities, Login, Stream, Wanted, identity,
 };
+use crate::transport::child::{self, Program, Watch};
 use crate::transport::tcp;
 
-/// How long connecting and logging in may take when the user set no `--timeout`.
+/// How long connecting and logging in may take when nobody says.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// How long a proxy that failed may take to end, so that its last words are known.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Everything that is needed to connect.
 pub(crate) struct Reach {
+    /// The host as the user named it.
+    named: String,
     host: String,
     port: u16,
     user: String,
-    keys: Vec<Arc<PrivateKey>>,
+    identities: Arc<Identities>,
     check: Arc<KnownHosts>,
     deadline: Duration,
+    flow: Flow,
+    proxy: Option<Program>,
 }
 
 impl Reach {
-    /// Reads keys and settings; asks for passphrases.
+    /// Reads the settings; asks nobody, connects nowhere.
     pub(crate) fn prepare(root: &RemoteRoot, args: &ConnectArgs) -> Result<Reach, Stop> {
         let home = places::home()?;
-        let user = match &root.user {
+        let settings = settings(&home, root, args)?;
+        let user = match &settings.user {
             Some(user) => user.clone(),
             None => places::user()?,
         };
-        let port = root.port.or(args.port).unwrap_or(DEFAULT_PORT);
-        let known = args.known_hosts.clone().unwrap_or_else(|| home.join(".ssh/known_hosts"));
-        let check = KnownHosts { host: root.host.clone(), port, file: known, accept_new: args.accept_new };
-        let deadline = args.patience().unwrap_or(DEADLINE);
+        let port = settings.port.unwrap_or(DEFAULT_PORT);
+        let given = |time: Option<Duration>| time.filter(|time| !time.is_zero());
         Ok(Reach {
-            host: root.host.clone(),
+            named: root.host.clone(),
             port,
             user,
-            keys: keys(&home, args)?,
-            check: Arc::new(check),
-            deadline,
+            identities: Arc::new(identities(&home, &settings, args)?.into()),
+            check: Arc::new(KnownHosts::new(&home, &settings, port, args)),
+            deadline: args.patience().or(given(settings.connect_timeout)).unwrap_or(DEADLINE),
+            flow: flow(&settings),
+            proxy: settings.proxy.as_ref().map(|proxy| program(proxy, &settings.host, port, args)),
+            host: settings.host,
         })
     }
 
     /// What this is to the session: export, folder below it, and how both are remembered.
     pub(crate) fn remote(&self, root: &RemoteRoot) -> Remote {
         let export = String::from_utf8_lossy(root.folder.as_bytes()).into_owned();
-        let place = format!("remote:{}:{}:{}/{}", self.host, self.port, export, root.sub);
+        let place = format!("remote:{}:{}:{}/{}", self.named, self.port, export, root.sub);
         Remote { export, sub: root.sub.clone(), name: root.to_string(), place }
     }
 
@@ -63,57 +73,134 @@ impl Reach {
     pub(crate) async fn connect(&self) -> Result<Connection, SessionError> {
         let config = ClientConfig {
             user: self.user.clone(),
-            login: Login::Keys(self.keys.clone()),
+            login: Login::Identities(self.identities.clone()),
             host_check: self.check.clone(),
-            flow: Flow::default(),
+            flow: self.flow.clone(),
             chacha_first: !has_aes(),
             deadline: self.deadline,
         };
-        let (host, port) = (self.host.clone(), self.port);
-        let at = format!("{host}:{port}");
-        let dial = move || {
-            let host = host.clone();
-            async move { Ok(Box::new(tcp::connect(&host, port).await?) as Box<dyn Stream>) }
+        let at = format!("{}:{}", self.host, self.port);
+        let Some(program) = self.proxy.clone() else {
+            let (host, port) = (self.host.clone(), self.port);
+            let dial = move || {
+                let host = host.clone();
+                async move { Ok(Box::new(tcp::connect(&host, port).await?) as Box<dyn Stream>) }
+            };
+            return ssh::connect(config, dial).await.map_err(|error| SessionError::connecting(&at, error));
         };
-        ssh::connect(config, dial).await.map_err(|error| SessionError::connecting(&at, error))
+        let started: Arc<Mutex<Option<Watch>>> = Arc::default();
+        let watch = started.clone();
+        let name = program.name().to_string();
+        let dial = move || std::future::ready(spawn(&program, &watch));
+        let connected = ssh::connect(config, dial).await;
+        let watch = started.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match (connected, watch) {
+            (Ok(connection), _) => Ok(connection),
+            (Err(error), Some(watch)) if error.is_lost() => {
+                Err(without_proxy(&at, &name, &watch, error).await)
+            }
+            (Err(error), _) => Err(SessionError::connecting(&at, error)),
+        }
     }
 }
 
-/// The named identity, or those that OpenSSH would try.
-fn keys(home: &Path, args: &ConnectArgs) -> Result<Vec<Arc<PrivateKey>>, Stop> {
-    let files = match &args.identity {
-        Some(file) => vec![file.clone()],
-        None => identity::default_identities(home),
-    };
-    if files.is_empty() {
-        return Err(Stop::start(
-            "cannot log in: there is no key in ~/.ssh; make one with ssh-keygen -t ed25519, or name one with --identity",
-        ));
-    }
-    let mut keys = Vec::new();
-    let mut failed = None;
-    for file in files {
-        match load(&file) {
-            Ok(key) => keys.push(Arc::new(key)),
-            Err(stop) => failed = failed.or(Some(stop)),
-        }
-    }
-    match failed {
-        Some(stop) if keys.is_empty() => Err(stop),
-        _ => Ok(keys),
+fn spawn(program: &Program, started: &Mutex<Option<Watch>>) -> io::Result<Box<dyn Stream>> {
+    let child = child::spawn(program, None)?;
+    *started.lock().unwrap_or_else(PoisonError::into_inner) = Some(child.watch());
+    Ok(Box::new(child))
+}
+
+/// The line was lost: if the proxy has ended, its own words tell why.
+async fn without_proxy(at: &str, name: &str, watch: &Watch, error: ssh::ConnectError) -> SessionError {
+    match tokio::time::timeout(LAST_WORDS, watch.ended()).await {
+        Ok(ending) => SessionError::Connection(format!("cannot connect to {at}: the proxy {name} {ending}")),
+        Err(_) => SessionError::connecting(at, error),
     }
 }
 
-fn load(file: &Path) -> Result<PrivateKey, Stop> {
-    let mut terminal = Terminal::open().ok();
-    let mut ask = |path: &Path| match &mut terminal {
-        Some(terminal) => {
-            let secret = terminal.secret(&passphrase_question(&path.to_string_lossy()));
-            secret.map(|secret| secret.reveal()).map_err(std::io::Error::other)
-        }
-        None => Err(std::io::Error::other("there is no terminal to ask for the passphrase")),
+/// What the ssh configuration says, with what the command line says first.
+fn settings(home: &Path, root: &RemoteRoot, args: &ConnectArgs) -> Result<Settings, Stop> {
+    let files = match &args.ssh_config {
+        Some(name) => Files::named(name),
+        None => Files::Usual { user: home.join(".ssh/config"), system: "/etc/ssh/ssh_config".into() },
     };
-    identity::load(file, Some(&mut ask)).map_err(Stop::start)
+    let asked = Asked {
+        host: &root.host,
+        user: root.user.as_deref(),
+        port: root.port.or(args.port),
+        default_port: DEFAULT_PORT,
+    };
+    // Nobody needs to know who runs this where the user to log in as is named.
+    let local = match asked.user {
+        Some(user) => places::user().unwrap_or_else(|_| user.to_owned()),
+        None => places::user()?,
+    };
+    let around = Around::new(home, local, places::variable);
+    config::settings(&files, &asked, &around).map_err(Stop::start)
+}
+
+/// With what to log in. A key that is named on the command line is the only one.
+fn identities(home: &Path, settings: &Settings, args: &ConnectArgs) -> Result<Wanted, Stop> {
+    let files = match (&args.identity, &settings.identity_files) {
+        (Some(file), _) => {
+            identity::find(file).map_err(Stop::start)?;
+            vec![file.clone()]
+        }
+        (None, Some(files)) => files.clone(),
+        (None, None) => identity::default_identities(home),
+    };
+    let agent = match &settings.agent {
+        config::Agent::Usual => places::variable("SSH_AUTH_SOCK").map(PathBuf::from),
+        config::Agent::None => None,
+        config::Agent::Socket(path) => Some(path.clone()),
+    };
+    Ok(Wanted {
+        files,
+        certificates: settings.certificate_files.clone(),
+        agent: agent.filter(|path| !path.as_os_str().is_empty()),
+        only: settings.identities_only || args.identity.is_some(),
+        ask: (!settings.batch && Terminal::open().is_ok()).then(|| Arc::new(passphrase) as AskSecret),
+    })
+}
+
+/// Asks on the terminal.
+fn passphrase(file: &Path) -> io::Result<String> {
+    let mut terminal = Terminal::open().map_err(io::Error::other)?;
+    let secret = terminal.secret(&passphrase_question(&file.to_string_lossy()));
+    secret.map(|secret| secret.reveal()).map_err(io::Error::other)
+}
+
+fn flow(settings: &Settings) -> Flow {
+    let usual = Flow::default();
+    Flow {
+        keepalive: settings.alive_interval.unwrap_or(usual.keepalive),
+        keepalive_max: settings.alive_max.unwrap_or(usual.keepalive_max).max(1),
+        ..usual
+    }
+}
+
+/// What to run to reach the host other than directly.
+///
+/// Hosts to jump to are left to OpenSSH's own client, as OpenSSH itself does: they are ordinary SSH servers, and may want what
+/// only it can give them (a password, a second factor, a security key, hosts before them).
+fn program(proxy: &Proxy, host: &str, port: u16, args: &ConnectArgs) -> Program {
+    let hops = match proxy {
+        Proxy::Command(command) => return Program::shell(command),
+        Proxy::Jump(hops) => hops,
+    };
+    let mut words: Vec<String> = Vec::new();
+    if let Some(file) = &args.ssh_config {
+        words.extend(["-F".into(), file.to_string_lossy().into_owned()]);
+    }
+    if let [before @ .., last] = hops.as_slice() {
+        if !before.is_empty() {
+            words.extend(["-J".into(), before.iter().map(Hop::text).collect::<Vec<_>>().join(",")]);
+        }
+        words.extend(last.user.iter().flat_map(|user| ["-l".into(), user.clone()]));
+        words.extend(last.port.iter().flat_map(|port| ["-p".into(), port.to_string()]));
+        words.extend(["-W".into(), format!("[{host}]:{port}"), "--".into(), last.host.clone()]);
+    }
+    Program::new("ssh", words)
 }
 
 /// Whether this machine encrypts AES in hardware; without, ChaCha20 is faster.
@@ -124,44 +211,4 @@ pub(super) fn has_aes() -> bool {
     return std::arch::is_aarch64_feature_detected!("aes");
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     return false;
-}
-
-/// Holds a host's key against known_hosts, and asks on the terminal about one that is met for the first time.
-#[derive(Debug)]
-struct KnownHosts {
-    host: String,
-    port: u16,
-    file: PathBuf,
-    accept_new: bool,
-}
-
-impl HostCheck for KnownHosts {
-    fn check(&self, key: PublicKey) -> Later<Result<(), String>> {
-        let known = KnownHosts { host: self.host.clone(), file: self.file.clone(), ..*self };
-        Box::pin(async move {
-            let checked = tokio::task::spawn_blocking(move || known.judge(&key)).await;
-            checked.unwrap_or_else(|_| Err("checking the host key failed".into()))
-        })
-    }
-}
-
-impl KnownHosts {
-    fn judge(&self, key: &PublicKey) -> Result<(), String> {
-        let offered = Offered { host: &self.host, port: self.port, key };
-        let files = [self.file.clone()];
-        let verdict = known_hosts::check(&files, &offered).map_err(|error| error.to_string())?;
-        let mut terminal = Terminal::open().ok();
-        let question = host_question(&self.host, key.algorithm().as_str(), &host_key::fingerprint(key));
-        let mut ask = terminal
-            .as_mut()
-            .map(|terminal| move |_: &str| terminal.confirm(&question).map_err(std::io::Error::other));
-        let ask = ask.as_mut().map(|ask| ask as &mut dyn FnMut(&str) -> std::io::Result<bool>);
-        let decision = known_hosts::decide(&offered, verdict, ask, self.accept_new);
-        match decision.map_err(|refused| refused.to_string())? {
-            Decision::Trusted => Ok(()),
-            Decision::TrustedNew => {
-                known_hosts::remember(&self.file, &offered).map_err(|error| error.to_string())
-            }
-        }
-    }
 }

@@ -127,8 +127,17 @@ impl System {
     /// A program in this home, without a terminal to ask on.
     pub fn command(&self, program: &str, args: &[&str]) -> Command {
         // A new session has no terminal. `setsid` becomes the program itself, so the process id stays.
+        self.in_session(&[&[program], args].concat())
+    }
+
+    /// A program in this home, with the terminal that becomes its stdin.
+    pub fn on_terminal(&self, program: &str, args: &[&str]) -> Command {
+        self.in_session(&[&["--ctty", program], args].concat())
+    }
+
+    fn in_session(&self, args: &[&str]) -> Command {
         let mut command = Command::new("setsid");
-        command.arg(program).args(args).current_dir(&self.home).env_clear();
+        command.args(args).current_dir(&self.home).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.home.path()).env("USER", "alice");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -252,7 +261,7 @@ impl Server {
         let mut server = Server { child, lines, port: 0, host_key: String::new() };
         let line = server.wait_for("serving");
         let field = |name: &str| line.split(name).nth(1).unwrap().split(' ').next().unwrap().to_owned();
-        server.port = field("address=127.0.0.1:").parse().unwrap();
+        server.port = field("address=").rsplit(':').next().unwrap().parse().unwrap();
         server.host_key = field("host_key=");
         server
     }

@@ -17,6 +17,8 @@ pub struct Relay {
 struct Gate {
     state: Mutex<State>,
     changed: Condvar,
+    /// Both ends of all connections.
+    ends: Mutex<Vec<TcpStream>>,
 }
 
 #[derive(Default)]
@@ -40,9 +42,17 @@ impl Relay {
                 let client = client.unwrap();
                 pass(&client, &server, &shared);
                 pass(&server, &client, &shared);
+                shared.ends.lock().unwrap().extend([client, server]);
             }
         });
         Relay { port, gate }
+    }
+
+    /// Ends the connections that there are.
+    pub fn cut(&self) {
+        for end in self.gate.ends.lock().unwrap().drain(..) {
+            let _ = end.shutdown(Shutdown::Both);
+        }
     }
 
     /// Lets that many more bytes pass.
