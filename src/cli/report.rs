@@ -195,7 +195,7 @@ impl Report {
         }
         if changed > 0 {
             let paths = count(changed, "path", "paths");
-            writeln!(err, "syncfiles: {paths} changed during the run and were left: run again")?;
+            writeln!(err, "syncfiles: {paths} changed during the run, left as found: run again")?;
         }
         if outcome.skipped > 0 {
             let conflicts = count(outcome.skipped, "conflict", "conflicts");

@@ -41,7 +41,7 @@ fn what_was_left_is_named_with_what_to_do() {
         "syncfiles: a on the other system: cannot read: Permission denied\n\
          syncfiles: b: cannot read: Permission denied\n\
          syncfiles: 1 path failed: put right what is named above and run again\n\
-         syncfiles: 1 path changed during the run and were left: run again\n\
+         syncfiles: 1 path changed during the run, left as found: run again\n\
          syncfiles: 1 conflict left: decide with --conflict newer, local, remote or keep-both\n"
     );
     assert_eq!(out, "not in sync yet: conflicts left: 1, 2 paths not settled; 1.5 s\n");

@@ -39,8 +39,9 @@ pub enum PlacesError {
 pub enum Stranger {
     /// Nothing stands there.
     #[error(
-        "cannot sync {place}: no folder stands there, and root {known} did; is its disk mounted? \
-             If it is gone for good, --new-root starts anew with an empty folder"
+        "cannot sync {}: no folder stands there, and root {known} did; is its disk mounted? \
+             If it is gone for good, --new-root starts anew with an empty folder",
+        named(place)
     )]
     Missing {
         /// Where.
@@ -50,8 +51,9 @@ pub enum Stranger {
     },
     /// A folder without an identity stands there, as under an unmounted disk.
     #[error(
-        "cannot sync {place}: the folder there has no .syncfiles, and root {known} stood there; is its disk \
-             mounted? If this folder replaces it, --new-root accepts it"
+        "cannot sync {}: the folder there has no .syncfiles, and root {known} stood there; is its disk \
+             mounted? If this folder replaces it, --new-root accepts it",
+        named(place)
     )]
     Nameless {
         /// Where.
@@ -61,8 +63,9 @@ pub enum Stranger {
     },
     /// Another root stands there.
     #[error(
-        "cannot sync {place}: root {found} stands there, and root {known} did; is the right disk mounted? \
-             If it replaces the other, --new-root accepts it"
+        "cannot sync {}: root {found} stands there, and root {known} did; is the right disk mounted? \
+             If it replaces the other, --new-root accepts it",
+        named(place)
     )]
     Replaced {
         /// Where.
@@ -72,6 +75,11 @@ pub enum Stranger {
         /// Which one stands there now.
         found: Id,
     },
+}
+
+/// A place without the word before it that says how it is used.
+fn named(place: &str) -> &str {
+    place.split_once(':').map_or(place, |(_, name)| name)
 }
 
 /// What stands at a place now.

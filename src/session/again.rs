@@ -31,7 +31,10 @@ pub async fn sync(
         if outcome.raced.is_empty() || options.dry {
             break;
         }
-        let notice = format!("{} paths changed during the run: looking at them again", outcome.raced.len());
+        let notice = match outcome.raced.len() {
+            1 => "1 path changed during the run: looking again".to_owned(),
+            many => format!("{many} paths changed during the run: looking again"),
+        };
         once.event(&Event::Notice(notice));
         match sync_once(connect(), local.clone(), remote, options, once.clone()).await {
             Ok(next) => outcome = outcome.then(next),

@@ -8,8 +8,9 @@ use super::work::Work;
 use crate::protocol::message::{MAX_PATHS, Message, Need};
 
 impl Run<'_> {
-    /// What System 1 says to the plan, after whatever it has to ask for its own half.
-    pub(super) async fn agreement(&self, work: &mut Work) -> Result<Agreement, SessionError> {
+    /// What System 1 says to the plan, after whatever it has to ask for its own half. Where this end's
+    /// guard has `stopped` the run already, nothing follows.
+    pub(super) async fn agreement(&self, work: &mut Work, stopped: bool) -> Result<Agreement, SessionError> {
         let mut agreement = Agreement { guard: Ok(()), needs: Vec::new() };
         loop {
             match self.control.receive().await? {
@@ -19,7 +20,7 @@ impl Run<'_> {
                 }
                 Message::Agreed { guard } => {
                     agreement.guard = guard.map_or(Ok(()), |refusal| Err(SessionError::by_peer(&refusal)));
-                    if agreement.guard.is_err() {
+                    if agreement.guard.is_err() || stopped {
                         return Ok(agreement);
                     }
                 }

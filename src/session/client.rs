@@ -153,11 +153,13 @@ impl Run<'_> {
             ));
         }
         if first && entries > 0 && outcome.entries > 0 {
-            notice(format!(
-                "first meeting of two non-empty folders ({} entries here, {entries} there): nothing is deleted, \
-                 the newer version of each file wins, the other goes to history",
-                outcome.entries
-            ));
+            let (here, there) = (counted(outcome.entries), counted(entries));
+            let end = if self.options.mirror {
+                "one side becomes a mirror of the other, and what that displaces goes to history"
+            } else {
+                "nothing is deleted, the newer version of each file wins, the other goes to history"
+            };
+            notice(format!("first meeting of two non-empty folders ({here} here, {there} there): {end}"));
         }
         let of = |side| {
             move |(path, text): (RelPath, String)| Problem {
@@ -295,7 +297,7 @@ impl Run<'_> {
         let guard = work.guard(self.options.max_delete, entries, remembered.base.rows().len() as u64);
         self.control.send_list(rows_of(&comparison.tree), row_size, Message::Rows).await?;
         self.control.send(&compared(&work, &guard)).await?;
-        let needs = self.agreement(&mut work).await?;
+        let needs = self.agreement(&mut work, guard.is_err()).await?;
         let travels = Sides {
             one: needs.needs.iter().map(|need| need.item as usize).collect(),
             two: work.arrangement().needs.clone(),
@@ -343,3 +345,7 @@ impl Run<'_> {
 
 /// Skew of the two clocks from which on it is worth telling: a second.
 const SKEW: i64 = 1_000_000_000;
+
+fn counted(entries: u64) -> String {
+    if entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") }
+}

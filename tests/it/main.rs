@@ -14,6 +14,7 @@ mod architecture;
 mod carrier;
 mod connecting;
 mod decisions;
+mod exit_codes;
 mod hostile;
 mod house;
 mod hub;

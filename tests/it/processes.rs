@@ -27,7 +27,7 @@ fn the_first_sync_of_two_systems_gives_both_all_four_files_and_the_newer_hellowo
     let server = world.serve();
     let ran = world.sync(&server, &[]).expect(0);
     assert!(ran.out.starts_with("in sync: sent 1 file"), "{ran:?}");
-    ran.mentions(&["first meeting of two non-empty folders (2 entries here, 3 there)"]);
+    ran.mentions(&["first meeting of two non-empty folders (2 entries here, 3 entries there)"]);
     world.assert_same();
     let names: Vec<_> = one.tree().into_keys().collect();
     assert_eq!(
@@ -309,7 +309,7 @@ fn a_file_that_changes_while_it_travels_is_taken_by_a_second_look() {
     relay.wait_until_held();
     world.folder1().write("large", large(7), 5);
     relay.release();
-    running.end().expect(0).mentions(&["looking at them again"]);
+    running.end().expect(0).mentions(&["looking again"]);
     assert_eq!(world.folder2().read("other").unwrap(), "1", "the rest still syncs");
     assert_eq!(std::fs::read(world.folder2().path("large")).unwrap(), large(7));
     world.assert_same();
@@ -327,7 +327,7 @@ fn a_file_that_is_edited_here_while_its_successor_travels_is_never_overwritten()
     relay.wait_until_held();
     world.folder2().write("large", "edited meanwhile", 1);
     relay.release();
-    running.end().expect(0).mentions(&["looking at them again"]);
+    running.end().expect(0).mentions(&["looking again"]);
     assert_eq!(world.folder2().read("large").unwrap(), "edited meanwhile");
     world.assert_same();
     assert_eq!(world.folder1().read("large").unwrap(), "edited meanwhile");

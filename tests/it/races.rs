@@ -159,7 +159,7 @@ fn a_source_that_changes_before_it_is_read_is_sent_as_it_is_then() {
         }
     });
     assert_eq!(ran.outcome.problems, []);
-    assert!(ran.notices().contains("looking at them again"), "{}", ran.notices());
+    assert!(ran.notices().contains("looking again"), "{}", ran.notices());
     assert!(
         !ran.events.iter().any(|event| matches!(event, Event::Problem(_))),
         "what was settled is no problem"

@@ -26,6 +26,8 @@ struct State {
     passed: u64,
     /// Nothing passes beyond this many bytes, counted over both directions.
     limit: Option<u64>,
+    /// Every new connection begins with this limit.
+    each: Option<u64>,
     held: bool,
 }
 
@@ -40,6 +42,7 @@ impl Relay {
             for client in listener.incoming() {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { return };
                 let client = client.unwrap();
+                shared.begin();
                 pass(&client, &server, &shared);
                 pass(&server, &client, &shared);
                 shared.ends.lock().unwrap().extend([client, server]);
@@ -59,6 +62,11 @@ impl Relay {
     pub fn hold_after(&self, bytes: u64) {
         let mut state = self.gate.state.lock().unwrap();
         state.limit = Some(state.passed + bytes);
+    }
+
+    /// Holds every connection to come after that many bytes of it, until it is released.
+    pub fn hold_each_after(&self, bytes: u64) {
+        self.gate.state.lock().unwrap().each = Some(bytes);
     }
 
     /// Waits until the connection is held.
@@ -98,6 +106,13 @@ fn pass(from: &TcpStream, to: &TcpStream, gate: &Arc<Gate>) {
 }
 
 impl Gate {
+    fn begin(&self) {
+        let mut state = self.state.lock().unwrap();
+        if let Some(bytes) = state.each {
+            state.limit = Some(state.passed + bytes);
+        }
+    }
+
     fn admit(&self, bytes: u64) {
         let mut state = self.state.lock().unwrap();
         state.passed += bytes;
