@@ -10,6 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Subcommand
 
 use super::address::{Root, relative};
 use super::error::printable;
+use super::help::{self, Asked};
 use super::serve_args::ServeArgs;
 use super::sync_args::{SyncArgs, SyncOptions, VerifyArgs, VerifyOptions};
 use crate::core::path::RelPath;
@@ -17,10 +18,6 @@ use crate::core::path::RelPath;
 /// Options that are declared but do not work in this build; naming one is an error, never a silent no-op.
 /// The ids are the fields' names.
 const NOT_YET: &[(&str, &str)] = &[("watch", "--watch"), ("retries", "--retries")];
-
-const ROOTS_HELP: &str = "\
-SOURCE and TARGET, in either order: [USER@]HOST:FOLDER[/SUB], ssh://[USER@]HOST[:PORT]/FOLDER[/SUB],
-with -e also [USER@]HOST:/PATH, or a local path (one named like a command is written ./serve). At most one is remote.";
 
 /// What the program is asked to do.
 #[derive(Debug)]
@@ -51,7 +48,7 @@ pub enum Invocation {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Usage {
     /// One line: what is wrong and what to write instead.
-    #[error("{0} (see syncfiles --help)")]
+    #[error("{0} (syncfiles -h shows how)")]
     Wrong(String),
     /// Called without any argument: the help text.
     #[error("{0}")]
@@ -124,7 +121,10 @@ enum Verb {
 
 /// Reads the arguments, the program's name first.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Usage> {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let arguments = match help::asked(arguments.into_iter().collect(), |name| is_command(&name)) {
+        Asked::Screen => return Ok(Invocation::Print(help::SCREEN.to_owned())),
+        Asked::Nothing(arguments) => arguments,
+    };
     let matches = match command().try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => return stopped(&error),
@@ -159,7 +159,7 @@ pub fn command() -> Command {
     let whole = Verb::augment_subcommands(SyncOptions::augment_args(base))
         .about("Keep a folder on two systems the same. rsync's options are accepted; the meaning is two-way.")
         .override_usage("syncfiles [OPTIONS] SOURCE TARGET\n       syncfiles COMMAND ...")
-        .after_help(ROOTS_HELP)
+        .after_help(help::tail())
         .arg(version.help("Print the version").help_heading("Other"))
         .subcommand_value_name("COMMAND")
         .subcommand_negates_reqs(true)
@@ -181,9 +181,12 @@ fn hide_not_yet(command: Command) -> Command {
     })
 }
 
-/// `-h` is rsync's human-readable, so help has a long name only.
+/// `-h` is rsync's human-readable, so help has a long name only; see [`help::asked`] for a `-h` that stands alone.
 fn long_help_only(command: Command) -> Command {
-    let help = Arg::new("help").long("help").action(ArgAction::HelpShort).help("Print this");
+    let help = Arg::new("help")
+        .long("help")
+        .action(ArgAction::HelpShort)
+        .help("Print all of this; -h alone: a screenful");
     command.disable_help_flag(true).arg(help.help_heading("Other"))
 }
 
@@ -204,7 +207,7 @@ fn refuse_not_yet(matches: &ArgMatches) -> Result<(), Usage> {
 fn stopped(error: &clap::Error) -> Result<Invocation, Usage> {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Invocation::Print(error.to_string())),
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Err(Usage::Help(error.to_string())),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Err(Usage::Help(help::SCREEN.to_owned())),
         _ => Err(Usage::Wrong(one_line(error))),
     }
 }
@@ -218,6 +221,8 @@ fn one_line(error: &clap::Error) -> String {
     for part in parts {
         let part = part.strip_prefix("error: ").unwrap_or(part);
         match part.strip_prefix("tip: ") {
+            // Nobody who mistypes an option means a folder of that name.
+            Some(tip) if tip.starts_with("to pass") => {}
             Some(tip) => joined.push_str(&format!(" ({tip})")),
             None if joined.is_empty() => joined.push_str(part),
             None => joined.push_str(&format!(" {part}")),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::address::Root;
 use super::amount::{Keep, Limit, Units};
 use super::args::{Invocation, Usage, command, parse};
+use super::exit::ExitCode;
 use super::options::{Compress, Conflict, ProgressKind};
 use super::serve_args::ServeArgs;
 use super::sync_args::{Filter, SyncArgs};
@@ -228,6 +229,35 @@ fn the_small_commands() {
 }
 
 #[test]
+fn h_alone_is_help_on_a_screen_and_among_others_what_it_is_in_rsync() {
+    let Ok(Invocation::Print(screen)) = typed("-h") else { panic!("-h") };
+    assert!(screen.contains("--dry-run") && !screen.contains("--known-hosts"), "{screen}");
+    for verb in ["serve", "verify", "history"] {
+        let asked = format!("{verb} -h");
+        assert!(matches!(typed(&asked), Ok(Invocation::Print(text)) if text.contains("Usage: syncfiles")));
+    }
+    assert_eq!(sync("-h a b").options.show.units(), Units::Decimal);
+    assert!(wrong("-h a").contains("TARGET"));
+}
+
+#[test]
+fn mistyped_options_of_every_group_and_command_are_answered_with_the_right_ones() {
+    for (line, right) in [
+        ("--dryrun a b", "--dry-run"),
+        ("--exlude x a b", "--exclude"),
+        ("--itemise-changes a b", "--itemize-changes"),
+        ("--acept-new a b", "--accept-new"),
+        ("serve --readonly x", "--read-only"),
+        ("verify --check-sum a b", "--checksum"),
+        ("restore --dry x y", "--dry-run"),
+    ] {
+        assert!(wrong(line).contains(&format!("'{right}'")), "{line}: {}", wrong(line));
+    }
+    assert_eq!(wrong("-W a b"), "unexpected argument '-W' found (syncfiles -h shows how)");
+    assert!(wrong("--conflict newr a b").contains("'newer'"));
+}
+
+#[test]
 fn help_and_version_are_no_errors_and_no_arguments_at_all_are() {
     assert!(matches!(typed("--version"), Ok(Invocation::Print(text)) if text.starts_with("syncfiles ")));
     let Ok(Invocation::Print(help)) = typed("--help") else { panic!("help") };
@@ -239,4 +269,7 @@ fn help_and_version_are_no_errors_and_no_arguments_at_all_are() {
     assert!(help.lines().all(|line| line.chars().count() <= 120), "{help}");
     assert!(matches!(typed("serve --help"), Ok(Invocation::Print(text)) if text.contains("--read-only")));
     assert!(matches!(typed(""), Err(Usage::Help(text)) if text.contains("SOURCE TARGET")));
+    for code in ExitCode::ALL {
+        assert!(help.contains(&format!("  {:2}  {}", code.number(), code.meaning())), "{code:?}");
+    }
 }

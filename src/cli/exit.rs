@@ -42,6 +42,46 @@ pub enum ExitCode {
 }
 
 impl ExitCode {
+    /// Every code, in the order of their numbers.
+    pub const ALL: [ExitCode; 15] = [
+        ExitCode::InSync,
+        ExitCode::Usage,
+        ExitCode::IncompatiblePeer,
+        ExitCode::CouldNotStart,
+        ExitCode::Connection,
+        ExitCode::Root,
+        ExitCode::Protocol,
+        ExitCode::Interrupted,
+        ExitCode::SomeFailed,
+        ExitCode::SomeChanged,
+        ExitCode::MaxDelete,
+        ExitCode::ConflictsLeft,
+        ExitCode::RootGone,
+        ExitCode::Timeout,
+        ExitCode::ConnectTimeout,
+    ];
+
+    /// What it means, in a few words, for help, the manual page and the guide.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            ExitCode::InSync => "in sync, or different only where --pull, --push or the server wants it",
+            ExitCode::Usage => "the arguments mean nothing",
+            ExitCode::IncompatiblePeer => "the other end speaks another version of the protocol",
+            ExitCode::CouldNotStart => "could not start: host key, login, unknown export",
+            ExitCode::Connection => "the connection failed or was lost",
+            ExitCode::Root => "a folder, or what is remembered about it, cannot be used",
+            ExitCode::Protocol => "the other end broke the protocol",
+            ExitCode::Interrupted => "interrupted by a signal",
+            ExitCode::SomeFailed => "some files failed; of verify: the folders differ",
+            ExitCode::SomeChanged => "some files changed during the run and were left",
+            ExitCode::MaxDelete => "--max-delete was reached; nothing was changed",
+            ExitCode::ConflictsLeft => "conflicts were left (--conflict skip)",
+            ExitCode::RootGone => "a folder was emptied or is not the one it was; nothing was changed",
+            ExitCode::Timeout => "the other end was silent for too long",
+            ExitCode::ConnectTimeout => "the other end did not answer in time",
+        }
+    }
+
     /// The code of a run that came to its end. Where several apply, the one that asks most of the user wins:
     /// files that failed (something must be repaired), then conflicts left (something must be chosen), then
     /// files that changed meanwhile (running again is enough).

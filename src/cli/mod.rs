@@ -12,6 +12,7 @@ mod desk;
 pub mod error;
 pub mod exit;
 mod habits;
+mod help;
 pub mod itemize;
 pub mod json;
 pub mod meter;

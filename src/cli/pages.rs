@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::args::command;
+use super::exit::ExitCode;
 
 /// Writes the completion script for a shell.
 pub fn completions(shell: clap_complete::Shell, out: &mut dyn Write) -> io::Result<()> {
@@ -24,6 +25,10 @@ pub fn man(out: &mut dyn Write) -> io::Result<()> {
         man.render_synopsis_section(&mut page)?;
         man.render_options_section(&mut page)?;
     }
+    writeln!(page, ".SH \"EXIT STATUS\"")?;
+    for code in ExitCode::ALL {
+        writeln!(page, ".TP\n{}\n{}", code.number(), code.meaning().replace('-', "\\-"))?;
+    }
     out.write_all(&page)
 }
 
@@ -36,6 +41,7 @@ mod tests {
         let mut page = Vec::new();
         man(&mut page).expect("a page");
         let page = String::from_utf8(page).expect("text");
+        assert!(page.contains(".TP\n26\nconflicts were left (\\-\\-conflict skip)\n"), "{page}");
         let mut script = Vec::new();
         completions(clap_complete::Shell::Bash, &mut script).expect("a script");
         let script = String::from_utf8(script).expect("text");
