@@ -1,5 +1,9 @@
 //! Each line exactly as it is written.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
 use super::super::itemize::tests::{file, item, put};
 use super::*;
 use crate::core::version::Bits;
@@ -100,4 +104,99 @@ fn conflicts_problems_and_progress() {
     assert_eq!(text(&Line::problem(&problem)).trim_end(), expected);
     let expected = r#"{"type":"progress","phase":"connect","entries":0,"files":0,"files_total":0,"bytes":0,"bytes_total":0,"bytes_per_second":0,"seconds":0.0,"seconds_left":null}"#;
     assert_eq!(text(&Line::progress(&Sample::default())).trim_end(), expected);
+}
+
+/// Every object that can be written, with every field that can be in it, and the type of its value. A field may be
+/// added here; to take one away, to rename it or to give it another type breaks readers, and raises [`SCHEMA`].
+const PINNED: &str = "\
+schema 1
+conflict path:string path_bytes:string? type:string why:string winner:null|string
+item here:act|null path:string path_bytes:string? suppressed:array? there:act|null type:string why:string
+item.act act:string from:string? itemize:string kind:string? mode:number? sha256:string? size:number?
+notice text:string type:string
+problem kind:string path:string path_bytes:string? side:string text:string type:string
+progress bytes:number bytes_per_second:number bytes_total:number entries:number files:number files_total:number \
+phase:string seconds:number seconds_left:null|number type:string
+start dry_run:bool here:string schema:number there:string type:string version:string
+summary bytes:number? bytes_received:number? bytes_sent:number? changed:bool? conflicts:number? deleted_here:number? \
+deleted_there:number? entries:number? error:string? exit_code:number files_received:number? files_sent:number? \
+in_sync:bool moved:number? problems:number? seconds:number skipped:number? suppressed:number? type:string \
+wire_received:number? wire_sent:number?
+";
+
+#[test]
+fn the_schema_is_pinned() {
+    let (plain, odd) = (RelPath::parse(b"p").expect("a path"), RelPath::parse(b"\xff").expect("a path"));
+    let problem = |path: &RelPath| Problem {
+        side: Side::One,
+        path: path.clone(),
+        text: String::new(),
+        kind: ProblemKind::Failed,
+    };
+    let (one, two) = (problem(&plain), problem(&odd));
+    let mut received = item(b"\xff", Side::Two, None, put(file("x", 0o644, 1)));
+    received.suppressed.one = true;
+    let removed = item(b"a", Side::One, Some(file("x", 0o644, 1)), Act::Remove);
+    let bits = item(b"a", Side::Two, Some(file("x", 0o644, 1)), Act::SetBits(Bits::of_mode(0o600)));
+    let underway = Sample {
+        phase: Phase::Transfer,
+        elapsed: Duration::from_secs(10),
+        bytes: (1, 2),
+        files: (1, 2),
+        ..Sample::default()
+    };
+    let lines = [
+        Line::Start { schema: SCHEMA, version: "", there: "", here: "", dry_run: false },
+        Line::item(&received),
+        Line::item(&removed),
+        Line::item(&bits),
+        Line::conflict(&plain, Why::Tie(Side::One)),
+        Line::conflict(&odd, Why::Conflict(None)),
+        Line::problem(&one),
+        Line::problem(&two),
+        Line::Notice { text: "" },
+        Line::progress(&Sample::default()),
+        Line::progress(&underway),
+        Line::summary(&Outcome::default(), ExitCode::InSync, Duration::ZERO),
+        Line::stopped("", ExitCode::Root, Duration::ZERO),
+    ];
+    assert_eq!(schema(&lines), PINNED);
+}
+
+/// What objects hold, a line a type: `field:type`, `?` where it may be missing, `|` between types it may have.
+fn schema(lines: &[Line<'_>]) -> String {
+    let mut objects: BTreeMap<String, Vec<serde_json::Map<String, Value>>> = BTreeMap::new();
+    for line in lines {
+        let Ok(Value::Object(object)) = serde_json::from_str(&text(line)) else { panic!("an object") };
+        let kind = object["type"].as_str().expect("a type").to_owned();
+        for act in object.values().filter_map(Value::as_object) {
+            objects.entry(format!("{kind}.act")).or_default().push(act.clone());
+        }
+        objects.entry(kind).or_default().push(object);
+    }
+    let mut shown = format!("schema {SCHEMA}\n");
+    for (kind, seen) in objects {
+        let mut fields: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for (name, value) in seen.iter().flatten() {
+            fields.entry(name).or_default().insert(type_of(value));
+        }
+        let fields = fields.into_iter().map(|(name, types)| {
+            let types: Vec<&str> = types.into_iter().collect();
+            let missing = if seen.iter().all(|object| object.contains_key(name)) { "" } else { "?" };
+            format!(" {name}:{}{missing}", types.join("|"))
+        });
+        shown.push_str(&format!("{kind}{}\n", fields.collect::<String>()));
+    }
+    shown
+}
+
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "act",
+    }
 }
