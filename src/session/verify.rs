@@ -15,6 +15,7 @@ use crate::core::digest::Digest;
 use crate::core::merge::Fork;
 use crate::core::path::RelPath;
 use crate::core::side::Sides;
+use crate::core::version::Standing;
 use crate::protocol::message::{Begin, Message};
 use crate::replica::filter::Rules;
 use crate::ssh::Connection;
@@ -30,6 +31,14 @@ pub struct Verified {
     pub differing: Vec<RelPath>,
     /// Paths that could not be read on this side or the other, and why.
     pub unread: Vec<(RelPath, String)>,
+}
+
+impl Verified {
+    /// Whether both sides hold the same. The digests may differ even so: they count the names of what is excluded.
+    pub fn same(&self) -> bool {
+        let whole = self.digests.one.is_some() && self.digests.two.is_some();
+        whole && self.differing.is_empty() && self.unread.is_empty()
+    }
 }
 
 /// Compares `local` with `remote`; both hash what their index does not know.
@@ -62,7 +71,7 @@ pub async fn verify(
             let excluded = |path: &RelPath, folder: bool| filter.excludes(path, folder);
             let own = Own { snapshot: &scanned.snapshot, base: &base, excluded: &excluded, now };
             let tree = compare(&control, &own).await?.tree;
-            collect(&tree, &RelPath::root(), &mut differing);
+            collect(&tree, &RelPath::root(), &excluded, &mut differing);
         }
         control.send(&Message::Done).await?;
         let digests = Sides { one: digest, two: scanned.snapshot.digest };
@@ -73,18 +82,26 @@ pub async fn verify(
     control.end(verified).await
 }
 
-/// The paths of a tree that differ themselves.
-fn collect(fork: &Fork, path: &RelPath, differing: &mut Vec<RelPath>) {
-    let differs = match (fork.one.version(), fork.two.version()) {
-        (Some(one), Some(two)) => one.content.same(&two.content) != Some(true) || one.bits != two.bits,
-        _ => fork.one != fork.two,
+/// The paths of a tree that differ themselves, and that no rule of either side excludes.
+fn collect(
+    fork: &Fork,
+    path: &RelPath,
+    excluded: &dyn Fn(&RelPath, bool) -> bool,
+    differing: &mut Vec<RelPath>,
+) {
+    let differs = match (&fork.one, &fork.two) {
+        (Standing::Holds(one), Standing::Holds(two)) => {
+            one.content.same(&two.content) != Some(true) || one.bits != two.bits
+        }
+        (Standing::Unknown, _) | (_, Standing::Unknown) => !excluded(path, false) && !excluded(path, true),
+        (one, two) => one != two,
     };
     if differs && !path.is_root() {
         differing.push(path.clone());
     }
     for (name, member) in &fork.members {
         if let Ok(path) = path.join(name) {
-            collect(member, &path, differing);
+            collect(member, &path, excluded, differing);
         }
     }
 }

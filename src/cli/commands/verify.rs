@@ -89,9 +89,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, Stop> {
         args.options.show.quiet,
         &mut std::io::stdout(),
     ))?;
-    let digests = &verified.digests;
-    let same = digests.one.is_some() && digests.one == digests.two;
-    Ok(if same { ExitCode::InSync } else { ExitCode::SomeFailed })
+    Ok(if verified.same() { ExitCode::InSync } else { ExitCode::SomeFailed })
 }
 
 fn print(verified: &Verified, one: &str, two: &str, quiet: bool, out: &mut dyn Write) -> std::io::Result<()> {
@@ -115,6 +113,9 @@ fn print(verified: &Verified, one: &str, two: &str, quiet: bool, out: &mut dyn W
     let more = verified.differing.len().saturating_sub(NAMED);
     if more > 0 {
         writeln!(out, "and {more} more differ")?;
+    }
+    if !quiet && verified.same() && verified.digests.one != verified.digests.two {
+        writeln!(out, "the same but for what is excluded: the digests count its names")?;
     }
     Ok(())
 }
