@@ -76,7 +76,7 @@ impl Sample {
     }
 
     /// How long the rest takes at the pace so far: the longer of what its bytes and its files need. None before
-    /// there is a pace.
+    /// there is a pace: in the first second, and before the first byte.
     pub fn left(&self) -> Option<Duration> {
         let spent = self.elapsed.saturating_sub(self.planned).as_secs_f64();
         let need = |(done, all): (u64, u64)| match (done, all.saturating_sub(done)) {
@@ -85,7 +85,7 @@ impl Sample {
             (done, rest) => Some(spent * rest as f64 / done as f64),
         };
         let files = need(self.files).unwrap_or(0.0);
-        Duration::try_from_secs_f64(need(self.bytes)?.max(files)).ok().filter(|_| spent > 0.0)
+        Duration::try_from_secs_f64(need(self.bytes)?.max(files)).ok().filter(|_| spent >= 1.0)
     }
 }
 
@@ -229,6 +229,15 @@ mod tests {
         assert_eq!((sample.percent(), sample.rate(), sample.left()), (100, 0, None));
         assert_eq!(meter(1, 1).sample(second(9)).left(), None);
         assert_eq!(Sample::default().left(), None);
+    }
+
+    #[test]
+    fn nothing_is_foretold_in_the_first_second() {
+        let meter = meter(2, 1000);
+        meter.count(&Event::Finished { id: 1, ok: true }, second(2));
+        meter.count(&Event::Advanced { id: 1, bytes: 1 }, second(2));
+        assert_eq!(meter.sample(second(2) + Duration::from_millis(999)).left(), None);
+        assert_eq!(meter.sample(second(3)).left(), Some(second(999)));
     }
 
     #[test]
