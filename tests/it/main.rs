@@ -12,6 +12,7 @@
 
 mod architecture;
 mod carrier;
+mod colours;
 mod connecting;
 mod decisions;
 mod exit_codes;
