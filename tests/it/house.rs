@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use syncfiles::cli::exit::ExitCode;
+
 /// The most lines of a source file, its tests not counted.
 const LONGEST: usize = 400;
 
@@ -87,4 +89,52 @@ fn every_link_between_the_documents_leads_somewhere() {
             assert!(top().join(folder).join(target).exists(), "{} links to {target}", path.display());
         }
     }
+}
+
+/// The codes of `ExitCode`, with what help says about each.
+fn exit_codes() -> Vec<(u8, &'static str)> {
+    ExitCode::ALL.iter().map(|code| (code.number(), code.meaning())).collect()
+}
+
+#[test]
+fn every_exit_code_is_reached_by_a_test_and_explained_in_the_guide() {
+    let source = read(Path::new("src/cli/exit.rs"));
+    let variants = source.lines().filter_map(|line| line.trim().strip_suffix(',')?.split_once(" = "));
+    let declared: Vec<u8> = variants.filter_map(|(_, number)| number.parse().ok()).collect();
+    assert_eq!(exit_codes().iter().map(|(number, _)| *number).collect::<Vec<_>>(), declared);
+    let (tests, guide) = (read(Path::new("tests/it/exit_codes.rs")), read(Path::new("docs/guide.md")));
+    none(exit_codes().into_iter().filter_map(|(number, meaning)| {
+        let tested = tests.contains(&format!("#[test]\nfn code_{number}_"));
+        let explained = guide.contains(&format!("| {number} | {meaning} |"));
+        (!tested || !explained).then(|| format!("{number}: tested {tested}, in the guide {explained}"))
+    }));
+}
+
+/// A text for people without what the program fills in: `…` in a document, `{…}` in the source.
+fn fixed_parts(message: &str) -> Vec<String> {
+    message.split('…').map(|part| part.trim().to_owned()).filter(|part| part.len() > 3).collect()
+}
+
+#[test]
+fn every_message_that_the_guide_explains_is_one_that_the_program_says() {
+    // As written in string literals: those that go over several lines are joined as the compiler joins them.
+    let sources = files("src").into_iter().filter(|path| is_rust(path)).map(|path| read(&path));
+    let sources: Vec<String> = sources.map(|text| joined(&text)).collect();
+    let guide = read(Path::new("docs/guide.md"));
+    let section = guide.split("\n## ").find(|section| section.starts_with("When it says"));
+    let rows = section.unwrap().lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
+    let messages: Vec<&str> = rows.map(|(message, _)| message).collect();
+    assert!(messages.len() > 20, "{messages:?}");
+    none(messages.into_iter().filter_map(|message| {
+        let parts = fixed_parts(message);
+        let said = |text: &String| parts.iter().all(|part| text.contains(part.as_str()));
+        (parts.is_empty() || !sources.iter().any(said)).then(|| format!("nothing says: {message}"))
+    }));
+}
+
+/// A source in which a literal that a backslash continues on the next line is one line.
+fn joined(text: &str) -> String {
+    let mut parts = text.split("\\\n");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.trim_start())
 }

@@ -29,6 +29,7 @@ mod processes;
 mod protocol;
 mod questions;
 mod races;
+mod recipes;
 mod reconcile;
 mod rsh;
 mod service;

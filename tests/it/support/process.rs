@@ -110,7 +110,7 @@ pub struct System {
 }
 
 impl System {
-    fn new() -> System {
+    pub fn new() -> System {
         let system = System { home: tempfile::tempdir().unwrap() };
         system.folder(".ssh");
         system
@@ -253,7 +253,7 @@ pub struct Server {
 }
 
 impl Server {
-    fn start(mut command: Command) -> Server {
+    pub fn start(mut command: Command) -> Server {
         let mut child = command.spawn().unwrap();
         let (sender, lines) = channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
