@@ -33,22 +33,26 @@ pub struct Change {
     pub run: Id,
     /// The root's digest, if the base is now the whole tree on both sides.
     pub settled: Option<Digest>,
-    /// Whether the rows that are there belong to nothing (a first meeting) and go before.
+    /// Whether the rows that are there belong to nothing (a first meeting, or another base) and go before.
     pub fresh: bool,
     /// New rows, and `None` where both sides hold nothing any more.
     pub rows: Vec<(RelPath, Option<BaseEntry>)>,
 }
 
-/// The base agreed on with `peer`; empty before the first meeting.
+/// The base that was agreed on with `peer` in `run`; `None` where this root keeps none of that run.
 ///
 /// Fails with [`StateError::Damaged`] for a row that makes no sense: the base is then not to be used.
-pub fn load(state: &State, peer: Id) -> Result<Base, StateError> {
+pub fn load(state: &State, peer: Id, run: Id) -> Result<Option<Base>, StateError> {
+    // The rows are those of the moment at which the run was asked for.
+    let _reading = state.read(ACT)?;
     let number: Option<i64> = state
         .db()
-        .query_row("SELECT number FROM pairs WHERE peer = ?1", [peer.0], |row| row.get(0))
+        .query_row("SELECT number FROM pairs WHERE peer = ?1 AND based = ?2", (peer.0, run.0), |row| {
+            row.get(0)
+        })
         .optional()
         .map_err(database(ACT))?;
-    let Some(number) = number else { return Ok(Base::default()) };
+    let Some(number) = number else { return Ok(None) };
     let mut query = state
         .db()
         .prepare("SELECT path, kind, bits, size, content FROM base WHERE pair = ?1 ORDER BY path")
@@ -59,7 +63,7 @@ pub fn load(state: &State, peer: Id) -> Result<Base, StateError> {
         let entry = entry_of(row).map_err(database(ACT))?;
         rows.push(entry.ok_or(StateError::Damaged { what: "base" })?);
     }
-    Ok(Base::from_rows(rows))
+    Ok(Some(Base::from_rows(rows)))
 }
 
 /// Writes what a run settled with `peer`, all of it or nothing.
@@ -69,8 +73,9 @@ pub fn commit(state: &State, peer: Id, change: &Change) -> Result<(), StateError
     let settled = change.settled.map(|digest| digest.0);
     let number: i64 = writing
         .query_row(
-            "INSERT INTO pairs (peer, run, settled) VALUES (?1, ?2, ?3)
-             ON CONFLICT (peer) DO UPDATE SET run = ?2, before = NULL, settled = ?3 RETURNING number",
+            "INSERT INTO pairs (peer, run, based, settled) VALUES (?1, ?2, ?2, ?3)
+             ON CONFLICT (peer) DO UPDATE SET run = ?2, before = NULL, based = ?2, settled = ?3
+             RETURNING number",
             (peer.0, change.run.0, settled),
             |row| row.get(0),
         )
@@ -153,16 +158,17 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let state = State::open(&Root::open(temp.path()).unwrap()).unwrap();
         let peer = Id([1; 16]);
-        assert_eq!(load(&state, peer).unwrap(), Base::default());
+        let run = Id([2; 16]);
+        assert_eq!(load(&state, peer, run).unwrap(), None);
         let rows = vec![
             (path("a.b"), entry(BaseContent::File { size: 3, sha256: Digest::of(b"abc") })),
             (path("a"), entry(BaseContent::Folder { gone: false })),
             (path("a/l"), entry(BaseContent::Link { target: b"\xff".as_slice().into() })),
             (path("g"), entry(BaseContent::Folder { gone: true })),
         ];
-        let mut change = Change { run: Id([2; 16]), settled: Some(Digest::of(b"")), fresh: false, rows };
+        let mut change = Change { run, settled: Some(Digest::of(b"")), fresh: false, rows };
         commit(&state, peer, &change).unwrap();
-        let base = load(&state, peer).unwrap();
+        let base = load(&state, peer, run).unwrap().unwrap();
         let names: Vec<_> = base.rows().iter().map(|(path, _)| path.to_string()).collect();
         assert_eq!(names, ["a", "a/l", "a.b", "g"]);
         assert!(change.rows.iter().all(|(path, entry)| base.at(path) == entry.as_ref()));
@@ -170,11 +176,12 @@ mod tests {
 
         change.rows = vec![(path("a/l"), None)];
         commit(&state, peer, &change).unwrap();
-        assert_eq!(load(&state, peer).unwrap().rows().len(), 3);
+        assert_eq!(load(&state, peer, run).unwrap().unwrap().rows().len(), 3);
         (change.fresh, change.rows) = (true, vec![(path("z"), entry(BaseContent::Folder { gone: false }))]);
         commit(&state, peer, &change).unwrap();
-        assert_eq!(load(&state, peer).unwrap().rows().len(), 1);
-        assert_eq!(load(&state, Id([9; 16])).unwrap(), Base::default());
+        assert_eq!(load(&state, peer, run).unwrap().unwrap().rows().len(), 1);
+        assert_eq!(load(&state, Id([9; 16]), run).unwrap(), None);
+        assert_eq!(load(&state, peer, Id([9; 16])).unwrap(), None);
     }
 
     #[test]
@@ -185,7 +192,10 @@ mod tests {
         for row in ["x'2e2e', 2, 0, NULL, NULL", "x'61', 0, 0, 5, x'00'", "x'61', 9, 0, NULL, NULL"] {
             commit(&state, Id([1; 16]), &change).unwrap();
             state.db().execute(&format!("INSERT OR REPLACE INTO base VALUES (1, {row})"), ()).unwrap();
-            assert!(matches!(load(&state, Id([1; 16])), Err(StateError::Damaged { .. })), "{row}");
+            assert!(
+                matches!(load(&state, Id([1; 16]), Id([2; 16])), Err(StateError::Damaged { .. })),
+                "{row}"
+            );
             state.db().execute("DELETE FROM base", ()).unwrap();
         }
     }

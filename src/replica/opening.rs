@@ -82,6 +82,7 @@ pub(super) struct Reader {
     pub(super) db: Connection,
     /// Nobody else has it open, and nobody may before one's turn is over.
     immutable: bool,
+    layout: i32,
 }
 
 /// Opens the database to read, in one's turn, and creates nothing; `None` where there is none that can be read.
@@ -96,21 +97,24 @@ pub(super) fn read(state: &Root) -> Result<Option<Reader>, StateError> {
     let options = if live { "mode=ro" } else { "mode=ro&immutable=1" };
     let opened = open_by_name(state, options, OpenFlags::SQLITE_OPEN_READ_ONLY);
     match opened.and_then(|db| Ok((layout_of(&db, state)?, db))) {
-        Ok((LAYOUT, db)) => Ok(Some(Reader { db, immutable: !live })),
+        Ok((layout @ 1.., db)) => Ok(Some(Reader { db, immutable: !live, layout })),
         Ok(_) | Err(StateError::Database { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
 impl Reader {
-    /// The database as it is now, to be read after one's turn is over: what was immutable is copied, in memory as far as
-    /// it is small, else to a temporary file that has no name.
+    /// The database as it is now, to be read after one's turn is over: what is immutable, or of an older layout, is
+    /// copied, in memory as far as it is small, else to a temporary file that has no name.
     pub(super) fn keep(self) -> rusqlite::Result<Connection> {
-        if !self.immutable {
+        if !self.immutable && self.layout == LAYOUT {
             return Ok(self.db);
         }
         let mut copy = Connection::open("")?;
         Backup::new(&self.db, &mut copy)?.run_to_completion(ALL_PAGES, Duration::ZERO, None)?;
+        if self.layout < LAYOUT {
+            bring_up_to_date(&copy)?;
+        }
         copy.pragma_update(None, "query_only", true)?;
         Ok(copy)
     }
@@ -126,8 +130,10 @@ fn connect(state: &Root) -> Result<Connection, StateError> {
     let found = layout_of(&db, state)?;
     db.pragma_update(None, "journal_mode", "wal").map_err(database(act))?;
     db.pragma_update(None, "synchronous", "normal").map_err(database(act))?;
-    if found == 0 {
-        create_tables(&db).map_err(database("make"))?;
+    match found {
+        0 => create_tables(&db).map_err(database("make"))?,
+        LAYOUT => {}
+        _ => bring_up_to_date(&db).map_err(database("bring up to date"))?,
     }
     Ok(db)
 }
@@ -142,6 +148,17 @@ fn create_tables(db: &Connection) -> rusqlite::Result<()> {
     }
     making.pragma_update(None, "user_version", LAYOUT)?;
     making.commit()
+}
+
+/// From layout 1, in which whoever had rows of a base kept that of the newest run.
+fn bring_up_to_date(db: &Connection) -> rusqlite::Result<()> {
+    let changing = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
+    changing.execute_batch(
+        "ALTER TABLE pairs ADD COLUMN based BLOB;
+         UPDATE pairs SET based = run WHERE number IN (SELECT pair FROM base)",
+    )?;
+    changing.pragma_update(None, "user_version", LAYOUT)?;
+    changing.commit()
 }
 
 const TABLES: [&str; 4] =
@@ -220,6 +237,7 @@ fn move_aside(state: &Root) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replica::base_store::load;
     use crate::replica::identity::{self, Id, establish};
     use crate::replica::pairs::announce;
     use crate::replica::state::State;
@@ -311,6 +329,28 @@ mod tests {
         fill(2000..4000);
         let all: u32 = looked.db().query_row("SELECT count(*) FROM pairs", (), |row| row.get(0)).unwrap();
         assert_eq!(all, 2000);
+    }
+
+    #[test]
+    fn a_database_of_the_older_layout_is_looked_at_as_it_is_and_brought_up_to_date_when_opened() {
+        let (_temp, root) = root();
+        let [peer, run, other] = [1, 2, 3].map(|n| Id([n; 16]));
+        let state = State::open(&root).unwrap();
+        let id = establish(&state).unwrap().id();
+        let older = "INSERT INTO pairs (number, peer, run) VALUES (1, x'01010101010101010101010101010101', x'02020202020202020202020202020202'),
+                                                                  (2, x'03030303030303030303030303030303', x'02020202020202020202020202020202');
+                     INSERT INTO base VALUES (1, x'61', 2, 493, NULL, NULL);
+                     ALTER TABLE pairs DROP COLUMN based; PRAGMA user_version = 1";
+        state.db().execute_batch(older).unwrap();
+        drop(state);
+        assert_eq!(State::glance(&root, identity::look).unwrap(), Some(Some(id)));
+        for _ in 0..2 {
+            let states = [State::peek(&root).unwrap().unwrap(), State::open(&root).unwrap()];
+            for state in states {
+                assert_eq!(load(&state, peer, run).unwrap().unwrap().rows().len(), 1);
+                assert_eq!(load(&state, other, run).unwrap(), None);
+            }
+        }
     }
 
     #[test]

@@ -666,7 +666,7 @@ mod tests {
         let change = base_store::Change { run: run(1), settled: None, fresh: false, rows };
         base_store::commit(&state, run(2), &change).unwrap();
         lap("1 000 000 base rows committed");
-        assert_eq!(base_store::load(&state, run(2)).unwrap().rows().len(), 1_000_000);
+        assert_eq!(base_store::load(&state, run(2), run(1)).unwrap().unwrap().rows().len(), 1_000_000);
         lap("and loaded");
         drop((state, stage));
         lap("and closed");

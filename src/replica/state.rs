@@ -19,7 +19,7 @@ use super::root::Root;
 use crate::core::shown::Shown;
 
 /// The layout of the database that this program writes; a database with a greater number is refused.
-pub const LAYOUT: i32 = 1;
+pub const LAYOUT: i32 = 2;
 
 /// Why a root's state cannot be used.
 #[derive(Debug, Error)]
@@ -42,6 +42,9 @@ pub enum StateError {
         /// Its layout.
         found: i32,
     },
+    /// Another run of the same pair of roots came between.
+    #[error("cannot go on with this sync: another one of the same two folders has ended since; sync again")]
+    Overtaken,
     /// Another session or program did not let go of the database.
     #[error(
         "cannot {act} the state of the root: another program has kept it locked for {} minutes; end the one that \
@@ -167,6 +170,11 @@ impl State {
     /// fails half-way for having read before another one wrote.
     pub(crate) fn write(&self, act: &'static str) -> Result<Transaction<'_>, StateError> {
         Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate).map_err(database(act))
+    }
+
+    /// Begins to read: all that is read until the end is of one moment.
+    pub(crate) fn read(&self, act: &'static str) -> Result<Transaction<'_>, StateError> {
+        Transaction::new_unchecked(&self.db, TransactionBehavior::Deferred).map_err(database(act))
     }
 
     fn writable(folder: Root) -> Result<State, StateError> {

@@ -17,7 +17,8 @@ use super::report::{account, preview};
 use super::scanned::Scanned;
 use super::settle::{prune, settled_rows};
 use super::work::{Work, wanted};
-use crate::core::base::Base;
+use crate::core::base::{Base, BaseEntry};
+use crate::core::digest::Digest;
 use crate::core::merge::Fork;
 use crate::core::moves::Wanted;
 use crate::core::path::RelPath;
@@ -32,7 +33,6 @@ use crate::protocol::rows::rows_of;
 use crate::replica::base_store::Change;
 use crate::replica::filter::Rules;
 use crate::replica::identity::Id;
-use crate::replica::pairs::Agreed;
 use crate::ssh::Connection;
 
 /// The folder on System 1 that a sync is about.
@@ -99,10 +99,31 @@ pub(super) struct Run<'a> {
     pub(super) met: Met,
 }
 
+/// The last run that both sides remember, and whose base is at hand.
+struct Agreed {
+    run: Id,
+    /// The root's digest, where the base is the whole of it.
+    settled: Option<Digest>,
+    /// The base, where System 1's root keeps it: the roles were swapped since.
+    beside: Option<Base>,
+}
+
 /// What both sides last agreed on, as far as it may be used.
 struct Remembered {
     run: Option<Id>,
     base: Base,
+    /// The base comes from System 1's root: this one has none of its rows yet.
+    taken: bool,
+}
+
+impl Remembered {
+    /// How the base changes that this root keeps.
+    fn change(&self, run: Id, settled: Option<Digest>, changed: Vec<(RelPath, Option<BaseEntry>)>) -> Change {
+        let taken = self.base.rows().iter().filter(|_| self.taken);
+        let mut rows: Vec<_> = taken.map(|(path, row)| (path.clone(), Some(row.clone()))).collect();
+        rows.extend(changed);
+        Change { run, settled, fresh: self.run.is_none() || self.taken, rows }
+    }
 }
 
 impl Run<'_> {
@@ -126,8 +147,7 @@ impl Run<'_> {
             self.local.store_index(scanned.changes).await?;
             return Ok(outcome);
         }
-        let base = if agreed.is_some() { self.local.base(self.met.peer())? } else { Base::default() };
-        let remembered = Remembered { run: agreed.map(|agreed| agreed.run), base };
+        let remembered = self.remembered(agreed)?;
         let (scanned, comparison, plan) =
             self.decide(scanned, &remembered.base, equal, remembered.run.is_none(), &mut outcome).await?;
         self.carry_out(scanned, &remembered, &comparison, plan, entries, &mut outcome).await?;
@@ -184,21 +204,39 @@ impl Run<'_> {
         outcome.problems.push(problem);
     }
 
-    /// What was agreed with System 1, if it remembers the same run.
+    /// What was agreed with System 1, if it remembers the same run and one of the two roots has the base of it.
     fn agreed(&self) -> Result<Option<Agreed>, SessionError> {
-        let agreed = self.local.agreed(self.met.peer())?;
-        let runs = &self.met.welcome.runs;
-        match agreed {
-            Some(agreed) if !runs.contains(&agreed.run.0) => {
-                self.progress.event(&Event::Notice(
-                    "the two folders remember different last syncs (one was restored from a backup, or lost its \
-                     state): they meet anew, nothing is deleted"
-                        .into(),
-                ));
-                Ok(None)
-            }
-            agreed => Ok(agreed),
+        let Some(own) = self.local.agreed(self.met.peer())? else { return Ok(None) };
+        let Some(run) = own.runs().find(|run| self.met.welcome.runs.contains(&run.0)) else {
+            return Ok(self.anew(
+                "the two folders remember different last syncs (one was restored from a backup, or lost its state)",
+            ));
+        };
+        if own.based == Some(run) {
+            return Ok(Some(Agreed { run, settled: own.settled, beside: None }));
         }
+        match self.local.base_beside(self.met.peer(), run)? {
+            Some((base, settled)) => Ok(Some(Agreed { run, settled, beside: Some(base) })),
+            None => Ok(self.anew(
+                "what the two folders last agreed on is kept on the other system, which connected then",
+            )),
+        }
+    }
+
+    fn anew(&self, why: &str) -> Option<Agreed> {
+        self.progress.event(&Event::Notice(format!("{why}: they meet anew, nothing is deleted")));
+        None
+    }
+
+    fn remembered(&self, agreed: Option<Agreed>) -> Result<Remembered, SessionError> {
+        Ok(match agreed {
+            None => Remembered { run: None, base: Base::default(), taken: false },
+            Some(Agreed { run, beside: Some(base), .. }) => Remembered { run: Some(run), base, taken: true },
+            Some(Agreed { run, .. }) => {
+                let base = self.local.base(self.met.peer(), run)?;
+                Remembered { run: Some(run), base, taken: false }
+            }
+        })
     }
 
     /// Finds what differs, hashes what must be hashed, and decides.
@@ -323,7 +361,7 @@ impl Run<'_> {
         account(&work, &results, outcome, &*self.progress);
         rows.extend(work.base_rows(&results));
         let settled = work.scanned.snapshot.digest.filter(|_| whole);
-        let change = Change { run, settled, fresh: remembered.run.is_none(), rows };
+        let change = remembered.change(run, settled, rows);
         self.local.commit_base(self.met.peer(), change).await?;
         self.control.send(&Message::Done).await?;
         let learned = [work.scanned.changes.clone(), ours.index].concat();
@@ -335,7 +373,7 @@ impl Run<'_> {
         if let Some(run) = remembered.run
             && !self.options.dry
         {
-            let change = Change { run, settled: scanned.snapshot.digest, fresh: false, rows: Vec::new() };
+            let change = remembered.change(run, scanned.snapshot.digest, Vec::new());
             self.local.commit_base(self.met.peer(), change).await?;
         }
         self.control.send(&Message::Done).await?;

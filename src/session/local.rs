@@ -1,13 +1,14 @@
 //! One side's root and the state that belongs to it, opened for one sync.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::error::SessionError;
 use super::progress::{Event, Progress, Silent};
 use crate::core::age::Timestamp;
 use crate::core::base::Base;
+use crate::core::digest::Digest;
 use crate::core::path::RelPath;
 use crate::replica::base_store::{self, Change};
 use crate::replica::identity::{self, Id, Identity};
@@ -16,7 +17,7 @@ use crate::replica::pairs::{self, Agreed};
 use crate::replica::places::{Met, Places, Standing};
 use crate::replica::root::{Root, RootError};
 use crate::replica::stage::Stage;
-use crate::replica::state::State;
+use crate::replica::state::{State, StateError};
 
 /// How a root is opened.
 #[derive(Clone, Debug)]
@@ -53,6 +54,8 @@ pub struct Local {
     state: Option<Mutex<State>>,
     id: Option<Id>,
     opening: Opening,
+    /// System 1's root and state home, where they are on this system, too.
+    beside: OnceLock<(PathBuf, PathBuf)>,
     notices: Vec<String>,
     _lock: Option<RunLock>,
 }
@@ -128,7 +131,15 @@ impl Local {
             }
             _ => None,
         };
-        Ok(Local { root: Arc::new(root), state: state.map(Mutex::new), id, opening, notices, _lock: lock })
+        Ok(Local {
+            root: Arc::new(root),
+            state: state.map(Mutex::new),
+            id,
+            opening,
+            beside: OnceLock::new(),
+            notices,
+            _lock: lock,
+        })
     }
 
     /// The root's identity; none where only a look is allowed and it has none yet.
@@ -153,6 +164,36 @@ impl Local {
         }
     }
 
+    /// Tells where System 1's root and state home are, as both roots are on this system. Its base may be used then: the
+    /// other root may have been System 2 the last time.
+    pub(crate) fn stands_beside(&self, root: &Path, state_home: &Path) {
+        let _ = self.beside.set((root.to_owned(), state_home.to_owned()));
+    }
+
+    /// The base that `peer`'s root, which stands beside this one, keeps of `run`, and the digest that goes with it.
+    pub(crate) fn base_beside(
+        &self,
+        peer: Option<Id>,
+        run: Id,
+    ) -> Result<Option<(Base, Option<Digest>)>, SessionError> {
+        let (Some((root, home)), Some(own), Some(peer)) = (self.beside.get(), self.id, peer) else {
+            return Ok(None);
+        };
+        let root = Root::open(root).map_err(unusable)?;
+        let state = match State::peek(&root).map_err(unusable)? {
+            Some(state) => Some(state),
+            None => State::peek_at(&Opening::state_elsewhere(home, root.path())).map_err(unusable)?,
+        };
+        let Some(state) = state else { return Ok(None) };
+        if identity::look(&state).map_err(unusable)? != Some(peer) {
+            return Ok(None);
+        }
+        let settled = pairs::agreed(&state, own).map_err(unusable)?;
+        let settled = settled.filter(|pair| pair.based == Some(run)).and_then(|pair| pair.settled);
+        let base = base_store::load(&state, own, run).map_err(unusable)?;
+        Ok(base.map(|base| (base, settled)))
+    }
+
     /// What was agreed with `peer`.
     pub(crate) fn agreed(&self, peer: Option<Id>) -> Result<Option<Agreed>, SessionError> {
         match (self.state(), peer) {
@@ -164,20 +205,16 @@ impl Local {
     /// The run ids that System 1 accepts from `peer`.
     pub(crate) fn runs(&self, peer: Option<Id>) -> Result<Vec<[u8; 16]>, SessionError> {
         let agreed = self.agreed(peer)?;
-        Ok(agreed
-            .into_iter()
-            .flat_map(|agreed| [Some(agreed.run), agreed.before])
-            .flatten()
-            .map(|id| id.0)
-            .collect())
+        Ok(agreed.iter().flat_map(Agreed::runs).map(|id| id.0).collect())
     }
 
-    /// The base agreed on with `peer`.
-    pub(crate) fn base(&self, peer: Option<Id>) -> Result<Base, SessionError> {
-        match (self.state(), peer) {
-            (Some(state), Some(peer)) => base_store::load(&state, peer).map_err(unusable),
-            _ => Ok(Base::default()),
-        }
+    /// The base that this root keeps of `run` with `peer`.
+    pub(crate) fn base(&self, peer: Option<Id>, run: Id) -> Result<Base, SessionError> {
+        let base = match (self.state(), peer) {
+            (Some(state), Some(peer)) => base_store::load(&state, peer, run).map_err(unusable)?,
+            _ => None,
+        };
+        base.ok_or_else(|| unusable(StateError::Overtaken))
     }
 
     /// Writes what a run settled with `peer`.

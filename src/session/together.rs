@@ -23,6 +23,9 @@ pub async fn sync_together(
     options: &Options,
     progress: Arc<dyn Progress>,
 ) -> Result<Outcome, SessionError> {
+    if let [folder] = &exports.folders[..] {
+        local.stands_beside(&folder.path, &exports.state_home);
+    }
     let together = Together::new(exports);
     let outcome = sync(async || together.connect().await, local, remote, options, progress).await;
     together.end().await;

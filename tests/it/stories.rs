@@ -2,9 +2,13 @@
 
 use syncfiles::core::guard::MaxDelete;
 use syncfiles::core::policy::ConflictPolicy;
+use syncfiles::replica::identity::{self, Id};
+use syncfiles::replica::pairs;
+use syncfiles::replica::root::Root;
+use syncfiles::replica::state::State;
 use syncfiles::session::{Options, SessionError, Way};
 
-use crate::support::pair::Pair;
+use crate::support::pair::{Pair, Side};
 
 #[test]
 fn both_folders_hold_everything_and_the_newer_of_what_both_had() {
@@ -424,21 +428,93 @@ fn an_unknown_export_is_refused() {
 /// agreed on meanwhile did not show in it, and a file that came back was deleted again.
 #[test]
 fn swapped_roles_delete_nothing_by_an_old_base() {
-    let pair = Pair::new();
-    let deleting =
-        |options: &mut Options| (options.delete, options.max_delete) = (true, MaxDelete::Percent(100));
-    pair.one.write("x", "restored", 1000).write("y", "stays", 1000);
-    pair.sync_deleting();
+    for pair in [Pair::new(), Pair::new().beside()] {
+        pair.one.write("x", "restored", 1000).write("y", "stays", 1000);
+        pair.sync_deleting();
+        let ran = pair.sync_swapped(deleting).unwrap();
+        assert_eq!(ran.outcome.deleted, (0, 0));
+        // Both agree that x goes, and later System 1 restores it from an archive.
+        pair.two.remove("x");
+        pair.sync_swapped(deleting).unwrap();
+        assert!(pair.one.read("x").is_none());
+        pair.one.write("x", "restored", 1000);
+        pair.try_sync(deleting).unwrap();
+        pair.assert_same();
+        assert_eq!(pair.two.read("x").unwrap(), "restored");
+    }
+}
+
+fn deleting(options: &mut Options) {
+    (options.delete, options.max_delete) = (true, MaxDelete::Percent(100));
+}
+
+#[test]
+fn local_roots_that_swap_roles_go_on_from_what_they_agreed_on() {
+    let pair = Pair::new().beside();
+    for name in ["a", "b", "c", "d"] {
+        pair.one.write(name, "agreed", 5000);
+    }
+    pair.sync();
+    pair.one.remove("a").write("b", "edited", 4000);
     let ran = pair.sync_swapped(deleting).unwrap();
-    assert_eq!(ran.outcome.deleted, (0, 0));
-    // Both agree that x goes, and later System 1 restores it from an archive.
-    pair.two.remove("x");
-    pair.sync_swapped(deleting).unwrap();
-    assert!(pair.one.read("x").is_none());
-    pair.one.write("x", "restored", 1000);
-    pair.try_sync(deleting).unwrap();
+    assert_eq!((ran.outcome.deleted, ran.conflicts(), ran.notices()), ((1, 0), 0, String::new()));
     pair.assert_same();
-    assert_eq!(pair.two.read("x").unwrap(), "restored");
+    assert_eq!((pair.two.read("a"), pair.two.read("b").unwrap()), (None, "edited".into()));
+    pair.two.remove("c").write("b", "edited again", 3000);
+    pair.one.write("d", "edited", 3000);
+    let ran = pair.try_sync(deleting).unwrap();
+    assert_eq!((ran.outcome.deleted, ran.conflicts(), ran.notices()), ((1, 0), 0, String::new()));
+    pair.assert_same();
+    assert_eq!((pair.one.read("c"), pair.one.read("b").unwrap()), (None, "edited again".into()));
+    pair.assert_settled();
+}
+
+/// System 1 had announced the run, and System 2 has not committed its base.
+#[test]
+fn local_roots_that_were_killed_after_they_swapped_roles_still_have_what_they_agreed_on() {
+    for swapped_again in [false, true] {
+        let pair = Pair::new().beside();
+        pair.one.write("a", "agreed", 5000).write("b", "agreed", 5000);
+        pair.sync();
+        let state = |side: &Side| State::open(&Root::open(&side.root).unwrap()).unwrap();
+        let (one, two) = (state(&pair.one), state(&pair.two));
+        let peer = identity::look(&one).unwrap().unwrap();
+        let last = pairs::agreed(&two, peer).unwrap().unwrap().run;
+        pairs::announce(&two, peer, Some(last), Id::random().unwrap()).unwrap();
+        drop((one, two));
+        pair.one.remove("a");
+        let ran = if swapped_again { pair.sync_swapped(deleting) } else { pair.try_sync(deleting) }.unwrap();
+        assert_eq!(ran.notices(), "");
+        assert_eq!(pair.two.read("a"), None);
+        pair.two.remove("b");
+        let ran = if swapped_again { pair.try_sync(deleting) } else { pair.sync_swapped(deleting) };
+        // The last deletion empties both, which a guard would stop; the limit of 100% accepts it.
+        assert_eq!(ran.unwrap().notices(), "");
+        assert_eq!(pair.one.read("b"), None);
+    }
+}
+
+#[test]
+fn roots_on_two_systems_that_swap_roles_meet_anew_and_are_told_so() {
+    let pair = Pair::new();
+    pair.one.write("a", "agreed", 5000).write("b", "agreed", 5000);
+    pair.sync();
+    pair.one.remove("a");
+    let ran = pair.sync_swapped(deleting).unwrap();
+    assert!(ran.notices().contains("they meet anew, nothing is deleted"), "{}", ran.notices());
+    assert!(ran.notices().contains("first meeting of two non-empty folders"), "{}", ran.notices());
+    assert_eq!(pair.one.read("a").unwrap(), "agreed");
+}
+
+#[test]
+fn two_folders_that_agreed_on_nothing_have_met() {
+    for pair in [Pair::new(), Pair::new().beside()] {
+        assert_eq!(pair.sync().notices(), "");
+        pair.one.write("a", "1", 1000);
+        pair.two.write("b", "2", 1000);
+        assert_eq!(pair.sync().notices(), "");
+        pair.assert_same();
+    }
 }
 
 /// Its old bits stayed, and were then taken for a change made there.

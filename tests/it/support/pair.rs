@@ -9,7 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use syncfiles::core::path::RelPath;
 use syncfiles::session::progress::{Event, Outcome, Progress};
-use syncfiles::session::{Export, Exports, Local, Opening, Options, Remote, SessionError, sync_together};
+use syncfiles::session::{
+    Export, Exports, Local, Opening, Options, Remote, SessionError, Together, sync, sync_together,
+};
 use tempfile::TempDir;
 
 /// A folder of one side, with helpers that name paths below it.
@@ -178,6 +180,7 @@ pub struct Pair {
     pub one: Side,
     pub two: Side,
     home: TempDir,
+    beside: bool,
 }
 
 impl Pair {
@@ -196,12 +199,22 @@ impl Pair {
         let (one, two) = (side("one"), side("two"));
         fs::create_dir(&one.root).unwrap();
         fs::create_dir(&two.root).unwrap();
-        Pair { one, two, home }
+        Pair { one, two, home, beside: false }
+    }
+
+    /// The two folders stand on one system.
+    pub fn beside(self) -> Pair {
+        Pair { beside: true, ..self }
+    }
+
+    /// Where the system that has the folder `side` remembers what must live outside the roots.
+    fn state(&self, side: &str) -> PathBuf {
+        self.home.path().join(if self.beside { "state".into() } else { format!("state-{side}") })
     }
 
     /// What a user gets without options.
     pub fn options(&self) -> Options {
-        Options::new(self.home.path().join("state-two"))
+        Options::new(self.state("two"))
     }
 
     /// Syncs without options and expects no problem.
@@ -258,23 +271,21 @@ impl Pair {
 
     fn exports(&self) -> Exports {
         let folder = Export { name: "one".into(), path: self.one.root.clone() };
-        Exports::new(vec![folder], self.home.path().join("state-one"))
+        Exports::new(vec![folder], self.state("one"))
     }
 
     /// One sync with the roles swapped: System 2's folder is served, and System 1's connects.
     pub fn sync_swapped(&self, change: impl FnOnce(&mut Options)) -> Result<Ran, SessionError> {
-        let mut options = Options::new(self.home.path().join("state-one"));
+        let mut options = Options::new(self.state("one"));
         change(&mut options);
         let folder = Export { name: "two".into(), path: self.two.root.clone() };
-        sync_roots(Exports::new(vec![folder], self.home.path().join("state-two")), &self.one.root, &options)
+        sync_roots(Exports::new(vec![folder], self.state("two")), &self.one.root, &options)
     }
 
     /// A sync in which somebody else acts on what they hear of it.
     pub fn sync_meddled(&self, meddle: impl Fn(&Event) + Send + Sync + 'static) -> Ran {
-        let folder = Export { name: "one".into(), path: self.one.root.clone() };
-        let exports = Exports::new(vec![folder], self.home.path().join("state-one"));
         let recorder = Recorder { meddle: Some(Box::new(meddle)), ..Recorder::default() };
-        sync_below(exports, &RelPath::root(), &self.two.root, &self.options(), recorder).unwrap()
+        sync_below(self.exports(), &RelPath::root(), &self.two.root, &self.options(), recorder).unwrap()
     }
 
     /// Checks that both sides hold the same.
@@ -301,9 +312,7 @@ pub fn fast_folder() -> TempDir {
 pub fn sync_sub(pair: &Pair, sub: &RelPath, change: impl FnOnce(&mut Options)) -> Result<Ran, SessionError> {
     let mut options = pair.options();
     change(&mut options);
-    let folder = Export { name: "one".into(), path: pair.one.root.clone() };
-    let exports = Exports::new(vec![folder], pair.home.path().join("state-one"));
-    sync_below(exports, sub, &pair.two.root, &options, Recorder::default())
+    sync_below(pair.exports(), sub, &pair.two.root, &options, Recorder::default())
 }
 
 /// One sync of the one folder in `exports` with `target`, over a stream in memory.
@@ -357,5 +366,12 @@ async fn sync_here(
     let name = export.path.display().to_string();
     let remote =
         Remote { export: export.name.clone(), sub: sub.clone(), place: format!("remote:{name}/{sub}"), name };
-    sync_together(exports, local, &remote, options, progress).await
+    if exports.state_home == options.state_home {
+        return sync_together(exports, local, &remote, options, progress).await;
+    }
+    // Two systems: neither knows more of the other than what the connection tells.
+    let together = Together::new(exports);
+    let ended = sync(async || together.connect().await, local, &remote, options, progress).await;
+    together.end().await;
+    ended
 }
