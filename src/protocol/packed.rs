@@ -124,7 +124,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn packed_content_comes_out_as_it_was(word in "[a-z]{1,9}", times in 20usize..20_000, size in 1usize..5000) {
+        fn packed_content_comes_out_as_it_was(word in "[a-z]{1,9}", times in 50usize..20_000, size in 1usize..5000) {
             let content = word.repeat(times).into_bytes();
             let content = &content[..content.len().min(MAX_UNPACKED)];
             let mut stream = BytesMut::new();
