@@ -17,7 +17,7 @@ use crate::core::path::RelPath;
 
 /// Options that are declared but do not work in this build; naming one is an error, never a silent no-op.
 /// The ids are the fields' names.
-const NOT_YET: &[(&str, &str)] = &[("watch", "--watch"), ("retries", "--retries")];
+const NOT_YET: &[(&str, &str)] = &[("watch", "--watch")];
 
 /// What the program is asked to do.
 #[derive(Debug)]

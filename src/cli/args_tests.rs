@@ -85,7 +85,7 @@ fn what_is_not_synchronised_is_refused_by_name() {
 
 #[test]
 fn options_that_do_not_work_yet_say_so_instead_of_doing_nothing() {
-    for option in ["--watch", "--retries 3"] {
+    for option in ["--watch", "--watch --delete"] {
         let text = wrong(&format!("{option} a b"));
         assert!(text.contains("does not work in this version yet"), "{option}: {text}");
     }

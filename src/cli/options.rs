@@ -9,6 +9,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use super::amount::{Keep, Limit, Units, parse_count, parse_keep, parse_rate, parse_seconds};
 use super::args::Usage;
 use crate::core::policy::ConflictPolicy;
+use crate::session::Retries;
 
 /// What is decided.
 #[derive(Args, Clone, Debug, Default)]
@@ -126,7 +127,7 @@ pub struct ConnectArgs {
     /// Give up after so many seconds of silence, or of waiting for another run [default: 60; 0: never]
     #[arg(long, value_name = "S", value_parser = parse_seconds)]
     pub timeout: Option<Duration>,
-    /// Connect again so many times, and resume
+    /// Connect again so many times, and resume [default: 3, once it was connected]
     #[arg(long, value_name = "N")]
     pub retries: Option<u32>,
     /// Send files at most this fast, each way: 500 (KiB a second), 1.5M, 0 (no limit)
@@ -195,7 +196,15 @@ impl ShowArgs {
     }
 }
 
+/// How often a connection that was lost is made again when the user set no `--retries`.
+const RETRIES: u32 = 3;
+
 impl ConnectArgs {
+    /// How often to connect again. A mistyped host shows at once: only who asks for it has the first connection tried again.
+    pub fn retries(&self) -> Retries {
+        Retries { times: self.retries.unwrap_or(RETRIES), first: self.retries.is_some() }
+    }
+
     /// How long the other end may be silent; `--timeout 0` is for ever. None where the user left it open.
     pub fn patience(&self) -> Option<Duration> {
         self.timeout.map(|timeout| if timeout.is_zero() { Duration::MAX } else { timeout })

@@ -1,6 +1,7 @@
-//! A sync under whose hands files change looks again: what a race took from one run, the next one settles.
+//! A sync that was disturbed goes on: what a race or a lost connection took from one run, the next one settles.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::client::{Remote, sync_once};
@@ -8,13 +9,15 @@ use super::error::SessionError;
 use super::local::Local;
 use super::options::Options;
 use super::progress::{Event, Outcome, ProblemKind, Progress, Totals};
+use super::retry::Attempts;
 use crate::core::path::RelPath;
 use crate::ssh::Connection;
 
 /// How often a sync looks again before it reports what goes on changing.
 const AGAIN: usize = 2;
 
-/// Syncs `local` with `remote`: one run, and up to two more while paths changed during the last.
+/// Syncs `local` with `remote`: one run, and up to two more while paths changed during the last. A run that loses its
+/// connection is begun again as often as the options say, and takes over what travelled before.
 ///
 /// An error ends it before anything is changed; once the first run has ended, one is only told, and the outcome is that
 /// of the runs before. What could not be done for single paths is in the outcome.
@@ -25,8 +28,9 @@ pub async fn sync(
     options: &Options,
     progress: Arc<dyn Progress>,
 ) -> Result<Outcome, SessionError> {
-    let once: Arc<dyn Progress> = Arc::new(Once { progress, told: Mutex::default() });
-    let mut outcome = sync_once(connect(), local.clone(), remote, options, once.clone()).await?;
+    let once = Arc::new(Once { progress, told: Mutex::default() });
+    let mut attempts = Attempts::new(options.retries);
+    let mut outcome = sync_in_the_end(&connect, &local, remote, options, &once, &mut attempts).await?;
     for _ in 0..AGAIN {
         if outcome.raced.is_empty() || options.dry {
             break;
@@ -36,7 +40,7 @@ pub async fn sync(
             many => format!("{many} paths changed during the run: looking again"),
         };
         once.event(&Event::Notice(notice));
-        match sync_once(connect(), local.clone(), remote, options, once.clone()).await {
+        match sync_in_the_end(&connect, &local, remote, options, &once, &mut attempts).await {
             Ok(next) => outcome = outcome.then(next),
             Err(error) => {
                 once.event(&Event::Notice(format!("could not look again: {error}")));
@@ -46,6 +50,37 @@ pub async fn sync(
     }
     outcome.problems.iter().for_each(|problem| once.event(&Event::Problem(problem.clone())));
     Ok(outcome)
+}
+
+/// One run that comes to its end, after as many as `attempts` has left that did not.
+async fn sync_in_the_end(
+    connect: &impl AsyncFn() -> Result<Connection, SessionError>,
+    local: &Arc<Local>,
+    remote: &Remote,
+    options: &Options,
+    once: &Arc<Once>,
+    attempts: &mut Attempts,
+) -> Result<Outcome, SessionError> {
+    let reached = AtomicBool::new(false);
+    loop {
+        let connecting = async {
+            let connection = connect().await?;
+            reached.store(true, Ordering::Relaxed);
+            Ok(connection)
+        };
+        let error = match sync_once(connecting, local.clone(), remote, options, once.clone()).await {
+            Err(error) => error,
+            done => {
+                once.done();
+                return done;
+            }
+        };
+        let next = attempts.next(&error, reached.load(Ordering::Relaxed), &remote.name);
+        let Some((wait, text)) = next else { return Err(error) };
+        once.begin_again();
+        once.event(&Event::Notice(text));
+        tokio::time::sleep(wait).await;
+    }
 }
 
 impl Outcome {
@@ -90,10 +125,24 @@ struct Once {
 #[derive(Default)]
 struct Told {
     lines: BTreeSet<String>,
+    /// Of all plans, and of those that were carried out.
     totals: Totals,
+    done: Totals,
 }
 
 impl Once {
+    /// What was planned has been carried out.
+    fn done(&self) {
+        let mut told = self.told();
+        told.done = told.totals;
+    }
+
+    /// What the last run planned and did not come to the end of is planned again, less what has travelled.
+    fn begin_again(&self) {
+        let mut told = self.told();
+        told.totals = told.done;
+    }
+
     fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }

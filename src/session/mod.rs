@@ -1,6 +1,6 @@
 //! Joins the rooms: one sync seen from System 2, one from System 1.
 //!
-//! Reading order: `again` repeats what races spoil; [`client`] and [`server`] tell the story from each side;
+//! Reading order: `again` repeats what races and lost connections spoil (`retry`); [`client`] and [`server`] tell the story from each side;
 //! `compare` and `listing` find what differs; `work`, `pump`, `transfer` and `perform` carry the plan out (`packing`
 //! compresses what they send, `delta` and `outlet` leave out what the other side has); `local` and `scanned` are a
 //! side's own.
@@ -29,6 +29,7 @@ pub mod progress;
 mod pulse;
 mod pump;
 mod report;
+mod retry;
 mod scanned;
 pub mod server;
 mod settle;
@@ -42,7 +43,7 @@ pub use client::Remote;
 pub use clock::Clock;
 pub use error::SessionError;
 pub use local::{Local, Opening};
-pub use options::{Options, Way};
+pub use options::{Options, Retries, Way};
 pub use server::{Export, Exports, Served, serve};
 pub use together::{Together, sync_together};
 pub use verify::{Verified, verify};

@@ -22,6 +22,15 @@ pub enum Way {
     Push,
 }
 
+/// How often a run that loses its connection makes another one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Retries {
+    /// At most so often.
+    pub times: u32,
+    /// Also where the first connection cannot be made.
+    pub first: bool,
+}
+
 /// One sync's options, as System 2's user gave them.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -57,6 +66,8 @@ pub struct Options {
     pub state_home: PathBuf,
     /// How long to wait for another run of the same root, and for a sign of life; [`Duration::MAX`]: for ever.
     pub timeout: Duration,
+    /// What happens when the connection is lost.
+    pub retries: Retries,
     /// This system's clock.
     pub clock: Clock,
 }
@@ -81,6 +92,7 @@ impl Options {
             bwlimit: None,
             state_home,
             timeout: Duration::from_secs(60),
+            retries: Retries::default(),
             clock: Clock::default(),
         }
     }

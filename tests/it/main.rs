@@ -31,6 +31,7 @@ mod questions;
 mod races;
 mod recipes;
 mod reconcile;
+mod retries;
 mod rsh;
 mod service;
 mod ssh_config;

@@ -17,7 +17,7 @@ fn a_line_that_falls_silent_is_given_up_with_30_and_one_line() {
     let relay = Relay::to(server.port);
     for before in [3000, 6 << 20] {
         relay.hold_after(before);
-        let ended = world.begin_sync(relay.port, &["--timeout", "1"]).end();
+        let ended = world.begin_sync(relay.port, &["--timeout", "1", "--retries", "0"]).end();
         // Before it has logged in, it is the connecting that takes too long.
         let code = if before == 3000 { 35 } else { 30 };
         ended.expect(code).says(&["127.0.0.1", "1 s"]);

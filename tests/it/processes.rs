@@ -287,7 +287,7 @@ fn a_server_that_dies_in_the_middle_is_a_lost_connection_and_the_next_run_heals(
     let server = world.serve();
     let relay = Relay::to(server.port);
     relay.hold_after(6 << 20);
-    let running = world.begin_sync(relay.port, &[]);
+    let running = world.begin_sync(relay.port, &["--retries", "0"]);
     relay.wait_until_held();
     drop(server);
     relay.release();

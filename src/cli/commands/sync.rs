@@ -172,6 +172,7 @@ fn options(args: &SyncArgs) -> Result<Options, Stop> {
         rules: rules(&args.filters)?,
         compress: connect.compress.unwrap_or_default().into(),
         bwlimit: connect.bwlimit.filter(|rate| *rate > 0),
+        retries: connect.retries(),
         timeout: connect.patience().unwrap_or(PATIENCE),
         ..Options::new(places::state_home()?)
     })

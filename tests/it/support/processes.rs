@@ -83,7 +83,16 @@ impl Site {
     /// Starts a sync with the server behind `port`.
     pub fn sync(&self, port: u16) -> Running {
         let mut command = self.program("client");
-        command.args(["--delete", "--max-delete", "100%", "--accept-new", "--port", &port.to_string()]);
+        command.args([
+            "--retries",
+            "0",
+            "--delete",
+            "--max-delete",
+            "100%",
+            "--accept-new",
+            "--port",
+            &port.to_string(),
+        ]);
         command.arg("--known-hosts").arg(self.at("known_hosts")).arg("--identity").arg(self.at("key"));
         command.arg("u@127.0.0.1:hub").arg(&self.two.root);
         Running { child: command.stderr(Stdio::piped()).spawn().unwrap() }

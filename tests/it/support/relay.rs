@@ -1,5 +1,6 @@
 //! A TCP relay that can stop a connection in the middle: what happens then is no matter of timing.
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -7,7 +8,7 @@ use std::thread;
 
 use super::STUCK;
 
-/// Passes bytes on to a server until told to hold.
+/// Passes bytes on to a server until told to hold or to cut.
 pub struct Relay {
     pub port: u16,
     gate: Arc<Gate>,
@@ -29,6 +30,8 @@ struct State {
     /// Every new connection begins with this limit.
     each: Option<u64>,
     held: bool,
+    /// After how many further bytes each connection in turn is cut; the first is that of the oldest.
+    cuts: VecDeque<u64>,
 }
 
 impl Relay {
@@ -69,6 +72,23 @@ impl Relay {
         self.gate.state.lock().unwrap().each = Some(bytes);
     }
 
+    /// Cuts the connection after so many more bytes, the next one after so many of its own, and so on; what comes after
+    /// the last passes.
+    pub fn cut_after(&self, cuts: impl IntoIterator<Item = u64>) {
+        let mut state = self.gate.state.lock().unwrap();
+        state.cuts = cuts.into_iter().collect();
+    }
+
+    /// How many cuts are still to come.
+    pub fn cuts_left(&self) -> usize {
+        self.gate.state.lock().unwrap().cuts.len()
+    }
+
+    /// How many bytes have passed, both ways.
+    pub fn passed(&self) -> u64 {
+        self.gate.state.lock().unwrap().passed
+    }
+
     /// Waits until the connection is held.
     pub fn wait_until_held(&self) {
         let state = self.gate.state.lock().unwrap();
@@ -96,7 +116,10 @@ fn pass(from: &TcpStream, to: &TcpStream, gate: &Arc<Gate>) {
     thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Ok(length @ 1..) = from.read(&mut buffer) {
-            gate.admit(length as u64);
+            if !gate.admit(length as u64) {
+                let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+                return;
+            }
             if to.write_all(&buffer[..length]).is_err() {
                 break;
             }
@@ -113,13 +136,23 @@ impl Gate {
         }
     }
 
-    fn admit(&self, bytes: u64) {
+    /// Counts bytes, and waits while they are held; false where they are the ones that never arrive.
+    fn admit(&self, bytes: u64) -> bool {
         let mut state = self.state.lock().unwrap();
+        match state.cuts.front_mut() {
+            Some(left) if *left < bytes => {
+                state.cuts.pop_front();
+                return false;
+            }
+            Some(left) => *left -= bytes,
+            None => {}
+        }
         state.passed += bytes;
         while state.limit.is_some_and(|limit| state.passed > limit) {
             state.held = true;
             self.changed.notify_all();
             state = self.changed.wait(state).unwrap();
         }
+        true
     }
 }
