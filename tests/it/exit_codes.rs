@@ -171,7 +171,8 @@ fn code_30_the_other_end_fell_silent() {
     let server = world.serve();
     let relay = Relay::to(server.port);
     relay.hold_after(6 << 20);
-    world.begin_sync(relay.port, &["--timeout", "1"]).end().expect(30).mentions(&["127.0.0.1", "1 s"]);
+    let args = ["--timeout", "1", "--retries", "0"];
+    world.begin_sync(relay.port, &args).end().expect(30).mentions(&["127.0.0.1", "1 s"]);
 }
 
 #[test]
