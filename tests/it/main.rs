@@ -11,6 +11,7 @@
 )]
 
 mod architecture;
+mod benchmarks;
 mod carrier;
 mod colours;
 mod connecting;
