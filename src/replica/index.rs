@@ -194,7 +194,7 @@ pub fn create(db: &Connection) -> Result<(), IndexError> {
     .map_err(IndexError::Store)
 }
 
-/// Reads every row in one pass. A row that cannot have been written by [`write`] is passed over.
+/// Reads every row in one pass. A row that cannot have been written by [`write()`] is passed over.
 pub fn load(db: &Connection) -> Result<Index, IndexError> {
     let mut statement = db
         .prepare("SELECT path, inode, size, modified, changed, sha256, edited FROM file ORDER BY path")
