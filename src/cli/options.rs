@@ -119,7 +119,7 @@ pub struct ConnectArgs {
     pub accept_new: bool,
     /// Go through this ssh command: no server is needed there, but an account and syncfiles
     #[arg(short = 'e', long, value_name = "CMD")]
-    #[arg(conflicts_with_all = ["identity", "known_hosts", "accept_new"])]
+    #[arg(conflicts_with_all = ["identity", "ssh_config", "known_hosts", "accept_new"])]
     pub rsh: Option<OsString>,
     /// With -e: the program over there (with ssh -s: the subsystem) [default: syncfiles]
     #[arg(long, value_name = "PROG", requires = "rsh")]

@@ -101,6 +101,13 @@ fn what_is_typed_wins_over_the_configuration() {
 }
 
 #[test]
+fn a_condition_that_is_not_understood_is_told() {
+    let site = Site::new();
+    site.configure("Match localnetwork 10.0.0.0/8\n User wrong");
+    site.sync(&[]).expect(0).mentions(&[".ssh/config line 6: `Match localnetwork` is not understood"]);
+}
+
+#[test]
 fn a_configuration_that_cannot_be_used_stops_the_run_with_its_line() {
     let site = Site::new();
     site.configure(" ServerAliveInterval soon");
@@ -180,7 +187,7 @@ mod proxies {
     use super::*;
 
     /// A command of nothing but a shell that carries bytes.
-    const CARRY: &str = "bash -c 'exec 3<>/dev/tcp/%h/%p; cat <&3 & cat >&3; wait'";
+    const CARRY: &str = "bash -c 'echo on my way >&2; exec 3<>/dev/tcp/%h/%p; cat <&3 & cat >&3; wait'";
 
     #[test]
     fn a_proxy_command_carries_the_sync() {
@@ -189,7 +196,7 @@ mod proxies {
         }
         let site = Site::new();
         site.configure(&format!(" ProxyCommand {CARRY}"));
-        site.sync(&[]).expect(0);
+        site.sync(&[]).expect(0).mentions(&["on my way"]);
         site.world.assert_same();
     }
 

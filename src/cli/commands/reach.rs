@@ -5,18 +5,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::ear::Ear;
 use super::host_check::KnownHosts;
 use super::{Stop, places};
 use crate::cli::address::RemoteRoot;
 use crate::cli::options::ConnectArgs;
 use crate::cli::prompt::{Terminal, passphrase_question};
 use crate::cli::serve_args::DEFAULT_PORT;
+use crate::session::progress::{Event, Progress};
 use crate::session::{Remote, SessionError};
 use crate::ssh::config::{self, Around, Asked, Files, Hop, Proxy, Settings};
 use crate::ssh::{
     self, AskSecret, ClientConfig, Connection, Flow, Identities, Login, Stream, Wanted, identity,
 };
-use crate::transport::child::{self, Program, Watch};
+use crate::transport::child::{self, Hear, Program, Watch};
 use crate::transport::tcp;
 
 /// How long connecting and logging in may take when nobody says.
@@ -36,6 +38,10 @@ pub(crate) struct Reach {
     deadline: Duration,
     flow: Flow,
     proxy: Option<Program>,
+    /// Listens to what a proxy says on stderr.
+    ear: Arc<Ear>,
+    /// What of the ssh configuration is not used though it might matter.
+    notices: Vec<String>,
 }
 
 impl Reach {
@@ -58,6 +64,8 @@ impl Reach {
             deadline: args.patience().or(given(settings.connect_timeout)).unwrap_or(DEADLINE),
             flow: flow(&settings),
             proxy: settings.proxy.as_ref().map(|proxy| program(proxy, &settings.host, port, args)),
+            ear: Arc::default(),
+            notices: settings.notices,
             host: settings.host,
         })
     }
@@ -67,6 +75,14 @@ impl Reach {
         let export = String::from_utf8_lossy(root.folder.as_bytes()).into_owned();
         let place = format!("remote:{}:{}:{}/{}", self.named, self.port, export, root.sub);
         Remote { export, sub: root.sub.clone(), name: root.to_string(), place }
+    }
+
+    /// Tells `progress` what is worth a line on the way.
+    pub(crate) fn listen(&self, progress: Arc<dyn Progress>) {
+        for notice in &self.notices {
+            progress.event(&Event::Notice(notice.clone()));
+        }
+        self.ear.tell(progress);
     }
 
     /// Connects and logs in.
@@ -91,11 +107,15 @@ impl Reach {
         let started: Arc<Mutex<Option<Watch>>> = Arc::default();
         let watch = started.clone();
         let name = program.name().to_string();
-        let dial = move || std::future::ready(spawn(&program, &watch));
+        let hear = self.ear.hear(&name);
+        let dial = move || std::future::ready(spawn(&program, &hear, &watch));
         let connected = ssh::connect(config, dial).await;
         let watch = started.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match (connected, watch) {
-            (Ok(connection), _) => Ok(connection),
+            (Ok(connection), _) => {
+                self.ear.connected();
+                Ok(connection)
+            }
             (Err(error), Some(watch)) if error.is_lost() => {
                 Err(without_proxy(&at, &name, &watch, error).await)
             }
@@ -104,8 +124,8 @@ impl Reach {
     }
 }
 
-fn spawn(program: &Program, started: &Mutex<Option<Watch>>) -> io::Result<Box<dyn Stream>> {
-    let child = child::spawn(program, None)?;
+fn spawn(program: &Program, hear: &Hear, started: &Mutex<Option<Watch>>) -> io::Result<Box<dyn Stream>> {
+    let child = child::spawn(program, Some(hear.clone()))?;
     *started.lock().unwrap_or_else(PoisonError::into_inner) = Some(child.watch());
     Ok(Box::new(child))
 }

@@ -39,7 +39,7 @@ impl Road {
     /// Tells `progress` from now on what is worth a line on the way.
     pub(crate) fn listen(&self, progress: Arc<dyn Progress>) {
         match self {
-            Road::Own(_) => {}
+            Road::Own(reach) => reach.listen(progress),
             Road::Outer(rsh) => rsh.listen(progress),
         }
     }
