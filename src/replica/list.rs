@@ -80,7 +80,7 @@ impl<'a> Lister<'a> {
         let opened = self.root.folder(path).and_then(|folder| Ok((stat_of(&folder)?, folder)));
         let (stat, folder) = match opened {
             Ok(opened) => opened,
-            Err(error) => return (self.not_opened(path, error), Vec::new()),
+            Err(error) => return (self.instead(path, error), Vec::new()),
         };
         match self.names(path, &folder) {
             Ok(names) => {
@@ -94,6 +94,21 @@ impl<'a> Lister<'a> {
                 let unknown = if deep { Unknown::Unnameable } else { Unknown::Unreadable };
                 (Some(Node::Unknown(unknown)), Vec::new())
             }
+        }
+    }
+
+    /// What a folder is that could not be opened: something else may have taken its place since its own folder was
+    /// listed, or nothing.
+    fn instead(&mut self, path: &RelPath, error: io::Error) -> Option<Node> {
+        let above = path.parent().zip(path.name());
+        let above = above.and_then(|(above, name)| Some((self.root.folder(&above).ok()?, above, name)));
+        let now = above.map(|(folder, above, name)| {
+            self.look(&Place { path: &above, folder: &folder, name: &name }, None, None)
+        });
+        match now {
+            Some(Member::Is(node)) => Some(node),
+            Some(Member::Gone) => None,
+            Some(Member::Folder) | None => self.not_opened(path, error),
         }
     }
 

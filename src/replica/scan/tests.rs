@@ -16,6 +16,7 @@ use crate::core::snapshot::{File, Unknown};
 use crate::core::version::Bits;
 use crate::replica::filter::Rules;
 use crate::replica::index::{self, Entry};
+use crate::replica::list::Lister;
 
 /// A root in a folder of its own, with an index in memory.
 struct Tree {
@@ -357,4 +358,17 @@ fn speed_of_a_scan() {
         );
         assert!(done.changes.is_empty());
     }
+}
+
+/// It used to be a folder that cannot be listed, and the run failed (23).
+#[test]
+fn what_takes_a_folders_place_after_its_own_folder_was_listed_is_what_stands_there() {
+    let tree = Tree::of(&["d/file", "other"]);
+    symlink("target", tree.at("d/link")).unwrap();
+    let filter = Filter::default();
+    let mut lister = Lister::new(&tree.root, &filter, None, tree.options, Timestamp(0));
+    assert!(matches!(lister.list(&path("d/file")).0, Some(Node::File(file)) if file.size == 6));
+    assert!(matches!(lister.list(&path("d/link")).0, Some(Node::Link(link)) if *link.target == *b"target"));
+    assert!(lister.list(&path("d/gone")).0.is_none());
+    assert!(lister.findings.problems.is_empty());
 }
