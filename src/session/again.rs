@@ -11,6 +11,7 @@ use super::options::Options;
 use super::progress::{Event, Outcome, ProblemKind, Progress, Totals};
 use super::retry::Attempts;
 use crate::core::path::RelPath;
+use crate::core::plan::Why;
 use crate::ssh::Connection;
 
 /// How often a sync looks again before it reports what goes on changing.
@@ -48,6 +49,8 @@ pub async fn sync(
             }
         }
     }
+    // A path that met a conflict in each of the runs is one conflict.
+    outcome.conflicts = once.told().conflicts;
     outcome.problems.iter().for_each(|problem| once.event(&Event::Problem(problem.clone())));
     Ok(outcome)
 }
@@ -96,7 +99,6 @@ impl Outcome {
             totals: self.totals.and(next.totals),
             deleted: (self.deleted.0 + next.deleted.0, self.deleted.1 + next.deleted.1),
             moved: self.moved + next.moved,
-            conflicts: self.conflicts + next.conflicts,
             wire: (self.wire.0 + next.wire.0, self.wire.1 + next.wire.1),
             changed: self.changed || next.changed,
             problems,
@@ -125,6 +127,7 @@ struct Once {
 #[derive(Default)]
 struct Told {
     lines: BTreeSet<String>,
+    conflicts: u64,
     /// Of all plans, and of those that were carried out.
     totals: Totals,
     done: Totals,
@@ -161,7 +164,12 @@ impl Progress for Once {
                 let line = format!("problem {:?} {}: {}", problem.side, problem.path, problem.text);
                 self.told().lines.insert(line)
             }
-            Event::Conflict { path, .. } => self.told().lines.insert(format!("conflict {path}")),
+            Event::Conflict { path, why } => {
+                let mut told = self.told();
+                let new = told.lines.insert(format!("conflict {path}"));
+                told.conflicts += u64::from(new && !matches!(why, Why::Conflict(None) | Why::Clash(None)));
+                new
+            }
             _ => true,
         };
         if new {

@@ -189,6 +189,24 @@ fn a_source_that_goes_on_changing_is_reported_and_the_other_side_keeps_what_it_h
 }
 
 #[test]
+fn a_conflict_that_is_looked_at_again_is_one_conflict() {
+    let pair = Pair::new();
+    pair.one.write("a", "agreed", 5000).write("b", "agreed", 5000);
+    pair.sync();
+    pair.one.write("a", "edited", 1000).write("b", "edited", 1000);
+    pair.two.write("a", "edited as well", 2000).write("b", "edited as well", 2000);
+    let path = pair.two.path("a");
+    let first = AtomicBool::new(true);
+    let ran = pair.sync_meddled(move |event| {
+        if matches!(event, Event::Committing) && first.swap(false, Ordering::Relaxed) {
+            fs::write(&path, "edited once more").unwrap();
+        }
+    });
+    assert_eq!((ran.outcome.conflicts, ran.conflicts(), &ran.outcome.problems[..]), (2, 2, &[][..]));
+    pair.assert_same();
+}
+
+#[test]
 fn an_edit_of_what_is_about_to_be_replaced_survives() {
     let pair = Pair::new();
     pair.one.write("a", "agreed", 5000).write("b", "b", 10);
