@@ -8,8 +8,10 @@ use syncfiles::core::guard::MaxDelete;
 use syncfiles::core::path::RelPath;
 use syncfiles::core::policy::ConflictPolicy;
 use syncfiles::replica::filter::{Choice, Rules};
+use syncfiles::session::progress::ProblemKind;
 use syncfiles::session::{Options, Way};
 
+use crate::support::ordinary::as_ordinary_user;
 use crate::support::pair::{Pair, sync_sub};
 
 fn deleting(options: &mut Options) {
@@ -116,17 +118,19 @@ fn an_excluded_file_in_a_folder_that_is_deleted_elsewhere_survives_and_the_folde
 
 #[test]
 fn what_cannot_be_read_is_neither_deleted_nor_replaced() {
-    if rustix::process::geteuid().is_root() {
-        return; // Nothing is unreadable to root.
-    }
     let pair = Pair::new();
-    pair.one.write("d/a", "1", 1000).write("f", "2", 1000);
+    pair.one.write("d/a", "1", 1000).write("f", "2", 1000).write("g", "3", 1000);
     pair.sync();
     pair.one.chmod("d", 0o000);
-    let ran = pair.try_sync(deleting).unwrap();
-    pair.one.chmod("d", 0o755);
-    assert_eq!(ran.outcome.problems.len(), 1);
-    assert_eq!(pair.two.read("d/a").unwrap(), "1");
+    pair.one.write("f", "edited", 10).chmod("f", 0o000).write("g", "edited too", 10);
+    let ran = as_ordinary_user(|| pair.try_sync(deleting).unwrap());
+    pair.one.chmod("d", 0o755).chmod("f", 0o644);
+    let failed: Vec<_> = ran.outcome.problems.iter().map(|p| (p.path.to_string(), p.kind)).collect();
+    assert_eq!(failed, [("d".into(), ProblemKind::Failed), ("f".into(), ProblemKind::Failed)]);
+    assert_eq!(["d/a", "f", "g"].map(|name| pair.two.read(name).unwrap()), ["1", "2", "edited too"]);
+    pair.sync_deleting();
+    pair.assert_same();
+    assert_eq!(pair.two.read("f").unwrap(), "edited");
 }
 
 #[test]
@@ -199,16 +203,14 @@ fn checksum_finds_an_edit_that_hides_behind_size_and_times() {
 
 #[test]
 fn a_root_that_cannot_be_written_is_served_with_its_state_elsewhere() {
-    if rustix::process::geteuid().is_root() {
-        return; // Everything can be written by root.
-    }
     let pair = Pair::new();
     pair.one.write("a", "1", 1000).chmod("", 0o555);
-    let served = pair.try_sync_serving(|_| {}, |exports| exports.read_only = true);
-    let again = pair.try_sync_serving(deleting, |exports| exports.read_only = true);
+    let sync = || pair.try_sync_serving(deleting, |exports| exports.read_only = true);
+    let (served, again) = as_ordinary_user(|| (sync(), sync()));
     pair.one.chmod("", 0o755);
-    served.unwrap();
-    assert_eq!(again.unwrap().travelled(), 0);
+    assert_eq!(served.unwrap().travelled(), 1);
+    let again = again.unwrap();
+    assert_eq!((again.travelled(), again.notices()), (0, String::new()), "they have met");
     assert_eq!(pair.two.read("a").unwrap(), "1");
     assert!(!Path::new(&pair.one.path(".syncfiles")).exists());
 }

@@ -10,6 +10,7 @@ pub mod dice;
 pub mod hub;
 pub mod model;
 pub mod openssh;
+pub mod ordinary;
 pub mod pair;
 pub mod process;
 pub mod processes;
