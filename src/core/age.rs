@@ -35,6 +35,18 @@ pub fn edited_at(age: Age, now: Timestamp) -> Timestamp {
     Timestamp(now.0.saturating_sub(age.0))
 }
 
+/// The moment, on a clock that shows `now`, of an edit that another system told to be `age` old and whose file carries
+/// the time `modified`.
+///
+/// Where nothing says that the clocks differ, it is the time that the file carries: a file keeps its age to the
+/// nanosecond however often it travels between clocks that agree, and nothing has to be remembered about it. `uncertainty` is
+/// how far the age may be off; so the moment is off by at most twice that for every hop that a copy has made.
+pub fn edited_here(age: Age, modified: Timestamp, now: Timestamp, uncertainty: i64) -> Timestamp {
+    let edited = edited_at(age, now);
+    let apart = edited.0.abs_diff(modified.0);
+    if apart <= uncertainty.max(0).unsigned_abs() { modified } else { edited }
+}
+
 impl fmt::Display for Age {
     /// `3s ago`, `2h ago`, `5d ago`, or `in 40s` for the future.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,6 +70,36 @@ mod tests {
         let (now_here, now_there) = (Timestamp(5_000), Timestamp(9_000_000));
         let age = age_at(Timestamp(4_000), now_here);
         assert_eq!(age_at(edited_at(age, now_there), now_there), age);
+    }
+
+    #[test]
+    fn clocks_that_agree_leave_the_time_that_the_file_carries() {
+        let (edited, uncertainty) = (Timestamp(1_234_567_891), 300);
+        for (read_at, told_at) in [(5_000_000_000, 5_000_000_300), (5_000_000_000, 4_999_999_700)] {
+            let age = age_at(edited, Timestamp(read_at));
+            assert_eq!(edited_here(age, edited, Timestamp(told_at), uncertainty), edited);
+            assert_ne!(edited_here(age, edited, Timestamp(told_at), uncertainty - 1), edited);
+        }
+    }
+
+    proptest::proptest! {
+        /// Each hop: how far the next clock is ahead of the one before, how uncertain that is, and what part (of
+        /// a thousand) of it the measurement is off.
+        #[test]
+        fn over_any_number_of_hops_a_moment_is_off_by_no_more_than_their_round_trips(
+            hops in proptest::collection::vec((-3000_i64..3000, 0_i64..1000, -1000_i64..=1000), 1..20)
+        ) {
+            let modified = Timestamp(1_000_000);
+            let (mut edited, mut truth, mut bound) = (modified, modified.0, 0);
+            for (ahead, uncertainty, part) in hops {
+                let there = Timestamp(9_000_000);
+                let here = Timestamp(there.0 + ahead + uncertainty * part / 1000);
+                edited = edited_here(age_at(edited, there), modified, here, uncertainty);
+                truth += ahead;
+                bound += 2 * uncertainty;
+                proptest::prop_assert!((edited.0 - truth).abs() <= bound, "{edited:?} {truth} {bound}");
+            }
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::local::Local;
 use super::packing::Packing;
 use super::progress::{Direction, Event, Progress};
 use super::scanned::Scanned;
-use crate::core::age::{Timestamp, edited_at};
+use crate::core::age::{Timestamp, edited_here};
 use crate::core::digest::Digest;
 use crate::core::guard::{Census, GuardError, MaxDelete, guard};
 use crate::core::moves::{Arrangement, Holdings, Wanted, arrange, wanted_hashes};
@@ -349,12 +349,9 @@ impl Work {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The moment, on this side's clock, of the edit that made a version. Where nothing says that the clocks
-    /// differ, it is the time that the file carries; so a file keeps its age to the nanosecond however often it travels.
+    /// The moment, on this side's clock, of the edit that made a version.
     pub(crate) fn edited(&self, version: &Version) -> Timestamp {
-        let edited = edited_at(version.age, self.now);
-        let apart = edited.0.saturating_sub(version.modified.0).saturating_abs();
-        if apart <= self.uncertainty { version.modified } else { edited }
+        edited_here(version.age, version.modified, self.now, self.uncertainty)
     }
 }
 
