@@ -17,6 +17,13 @@
 //! number is given again after a deletion, and archives give many files one time and one size.
 //!
 //! The *moment of an edit* is kept for what was received, and holds as long as inode, size and modification time do.
+//! It is all that tells the age of a copy whose source had another clock, so it is written down before the copy takes its
+//! place ([`arriving`](super::arriving)).
+//!
+//! # Several sessions at once
+//!
+//! A session writes what its scan saw, and that may be long ago. Each write has a number; a row that another session
+//! has written since this one loaded the index stays, unless what this one saw is the later state of the path.
 
 use std::sync::OnceLock;
 
@@ -100,6 +107,10 @@ pub struct Index {
     folders: Vec<Rows>,
     /// Inode, folder and row, in order; made when the first file is not found by its path.
     by_inode: OnceLock<Vec<(u64, u32, u32)>>,
+    /// What may have taken its place without a row of its own yet, in order of inodes.
+    arriving: Vec<Entry>,
+    /// The number of the last write before.
+    pub written: i64,
 }
 
 /// The rows of one folder's members, in order of their names.
@@ -156,12 +167,13 @@ impl Index {
 
     /// What is remembered, under another path, of the inode that `stat` shows.
     pub(crate) fn moved(&self, stat: &Stat) -> Option<Memory> {
+        let inode = stat.seen.inode;
         let by_inode = self.by_inode.get_or_init(|| self.sort_by_inode());
-        let start = by_inode.partition_point(|row| row.0 < stat.seen.inode);
-        by_inode[start..]
-            .iter()
-            .take_while(|row| row.0 == stat.seen.inode)
-            .map(|&(_, folder, row)| &self.folders[folder as usize].rows[row as usize].1)
+        let rows = by_inode[by_inode.partition_point(|row| row.0 < inode)..].iter();
+        let rows = rows.take_while(|row| row.0 == inode);
+        let rows = rows.map(|&(_, folder, row)| &self.folders[folder as usize].rows[row as usize].1);
+        of_inode(&self.arriving, inode)
+            .chain(rows)
             .find(|entry| {
                 let same_life = stat.born.is_some_and(|born| born <= entry.seen.changed);
                 entry.is_of(stat) && (entry.seen.changed == stat.seen.changed || same_life)
@@ -181,21 +193,45 @@ impl Index {
     }
 }
 
-/// Makes the table where it is absent.
+/// The entries of `inode` among `entries`, which are in order of inodes.
+pub(crate) fn of_inode(entries: &[Entry], inode: u64) -> impl Iterator<Item = &Entry> {
+    let start = entries.partition_point(|entry| entry.seen.inode < inode);
+    entries[start..].iter().take_while(move |entry| entry.seen.inode == inode)
+}
+
+/// Makes the tables where they are absent.
 pub fn create(db: &Connection) -> Result<(), IndexError> {
     db.execute_batch(
         "CREATE TABLE IF NOT EXISTS file (
             path BLOB PRIMARY KEY,      -- components joined by NUL
             inode INTEGER NOT NULL, size INTEGER NOT NULL,
             modified INTEGER NOT NULL, changed INTEGER NOT NULL,    -- nanoseconds since 1970
-            sha256 BLOB, edited INTEGER
+            sha256 BLOB, edited INTEGER,
+            written INTEGER NOT NULL DEFAULT 0                      -- by which write
         ) STRICT, WITHOUT ROWID",
     )
+    .and_then(|()| db.execute_batch(COUNTER))
+    .and_then(|()| db.execute_batch(super::arriving::TABLE))
     .map_err(IndexError::Store)
+}
+
+pub(crate) const COUNTER: &str = "
+    CREATE TABLE IF NOT EXISTS writes (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        number INTEGER NOT NULL     -- of the last write
+    ) STRICT;
+    INSERT OR IGNORE INTO writes VALUES (1, 0);";
+
+/// The number of the last write.
+pub(crate) fn last_write(db: &Connection) -> Result<i64, IndexError> {
+    db.query_row("SELECT number FROM writes", (), |row| row.get(0)).map_err(IndexError::Load)
 }
 
 /// Reads every row in one pass. A row that cannot have been written by [`write()`] is passed over.
 pub fn load(db: &Connection) -> Result<Index, IndexError> {
+    // First of all: what is written meanwhile counts as later.
+    let written = last_write(db)?;
+    let arriving = super::arriving::load(db).map_err(IndexError::Load)?;
     let mut statement = db
         .prepare("SELECT path, inode, size, modified, changed, sha256, edited FROM file ORDER BY path")
         .map_err(IndexError::Load)?;
@@ -206,31 +242,52 @@ pub fn load(db: &Connection) -> Result<Index, IndexError> {
         let (Ok(key), Some(entry)) = (key.as_blob(), read_entry(row)) else { continue };
         grouping.add(key, entry);
     }
-    Ok(grouping.finish())
+    Ok(Index { arriving, written, ..grouping.finish() })
 }
 
-/// Writes `changes`, the later of two for one path last, in the caller's own transaction.
-pub fn write(db: &Connection, changes: &[Change]) -> Result<(), IndexError> {
-    let put = "INSERT OR REPLACE INTO file VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-    let mut put = db.prepare_cached(put).map_err(IndexError::Store)?;
-    let mut remove = db.prepare_cached("DELETE FROM file WHERE path = ?1").map_err(IndexError::Store)?;
+/// Writes `changes`, the later of two for one path last, in the caller's own transaction. `since` is the last write
+/// that was known when what they tell was seen: a row that was written later goes only for a later state of its path. Of
+/// two rows about one and the same content none takes from the other what it alone remembers.
+pub fn write(db: &Connection, changes: &[Change], since: i64) -> Result<(), IndexError> {
+    write_all(db, changes, since).map_err(IndexError::Store)
+}
+
+fn write_all(db: &Connection, changes: &[Change], since: i64) -> rusqlite::Result<()> {
+    let number = "UPDATE writes SET number = number + 1 RETURNING number";
+    let number: i64 = db.query_row(number, (), |row| row.get(0))?;
+    let mut put = db.prepare_cached(PUT)?;
+    let mut remove =
+        db.prepare_cached("DELETE FROM file WHERE path = ?1 AND (written <= ?2 OR written = ?3)")?;
     for change in changes {
         match change {
-            Change::Put(path, entry) => put.execute(params![
-                key_of(path),
-                entry.seen.inode.cast_signed(),
-                entry.size.cast_signed(),
-                entry.modified.0,
-                entry.seen.changed.0,
-                entry.sha256.map(|digest| digest.0),
-                entry.edited.map(|edited| edited.0),
-            ]),
-            Change::Remove(path) => remove.execute([key_of(path)]),
+            Change::Put(path, entry) => {
+                put.execute(params![
+                    key_of(path),
+                    entry.seen.inode.cast_signed(),
+                    entry.size.cast_signed(),
+                    entry.modified.0,
+                    entry.seen.changed.0,
+                    entry.sha256.map(|digest| digest.0),
+                    entry.edited.map(|edited| edited.0),
+                    number,
+                    since,
+                ])?;
+            }
+            Change::Remove(path) => {
+                remove.execute((key_of(path), since, number))?;
+            }
         }
-        .map_err(IndexError::Store)?;
     }
     Ok(())
 }
+
+const PUT: &str = "
+    INSERT INTO file VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+    ON CONFLICT (path) DO UPDATE SET
+        edited = CASE WHEN (inode, size, modified) = (?2, ?3, ?4) THEN ifnull(?7, edited) ELSE ?7 END,
+        sha256 = CASE WHEN (inode, size, modified, changed) = (?2, ?3, ?4, ?5) THEN ifnull(?6, sha256) ELSE ?6 END,
+        inode = ?2, size = ?3, modified = ?4, changed = ?5, written = ?8
+    WHERE written <= ?9 OR written = ?8 OR changed < ?5 OR (inode, size, modified) = (?2, ?3, ?4)";
 
 fn read_entry(row: &Row<'_>) -> Option<Entry> {
     let number = |at| row.get::<_, i64>(at).ok();
@@ -285,7 +342,7 @@ impl Grouping {
             rows.path.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b'/');
         }
         self.done.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        Index { folders: self.done, by_inode: OnceLock::new() }
+        Index { folders: self.done, ..Index::default() }
     }
 }
 
@@ -328,7 +385,7 @@ mod tests {
     fn stored(changes: &[Change]) -> Index {
         let db = Connection::open_in_memory().unwrap();
         create(&db).unwrap();
-        write(&db, changes).unwrap();
+        write(&db, changes, 0).unwrap();
         load(&db).unwrap()
     }
 
@@ -393,13 +450,40 @@ mod tests {
     }
 
     #[test]
+    fn what_another_session_wrote_since_stays_unless_the_path_has_changed_after_that() {
+        let db = Connection::open_in_memory().unwrap();
+        create(&db).unwrap();
+        let at = |inode, changed| Entry { seen: Seen { inode, changed: Timestamp(changed) }, ..entry(inode) };
+        let received =
+            |inode, changed| Entry { edited: Some(Timestamp(-5)), sha256: None, ..at(inode, changed) };
+        let put = |name, entry| Change::Put(path(name), entry);
+        write(&db, &[put("a", at(1, 10)), put("b", at(2, 10))], 0).unwrap();
+        let since = last_write(&db).unwrap();
+        // Another session receives both; a third one is late, and saw what was there before, or nothing.
+        write(&db, &[put("a", received(3, 20)), put("b", received(4, 20))], since).unwrap();
+        write(&db, &[put("a", at(1, 10)), Change::Remove(path("b"))], since).unwrap();
+        assert_eq!(rows(&load(&db).unwrap()), [(path("a"), received(3, 20)), (path("b"), received(4, 20))]);
+        // It made the hash of the very same file: both remember what they alone know.
+        write(&db, &[put("a", at(3, 20))], since).unwrap();
+        let both = Entry { edited: Some(Timestamp(-5)), ..at(3, 20) };
+        assert_eq!(rows(&load(&db).unwrap())[0], (path("a"), both));
+        // It saw what came still later.
+        write(&db, &[put("b", at(5, 30))], since).unwrap();
+        assert_eq!(rows(&load(&db).unwrap())[1], (path("b"), at(5, 30)));
+        // Who has seen all that may forget it, and put an older state back.
+        let since = last_write(&db).unwrap();
+        write(&db, &[Change::Remove(path("a")), put("b", at(2, 10))], since).unwrap();
+        assert_eq!(rows(&load(&db).unwrap()), [(path("b"), at(2, 10))]);
+    }
+
+    #[test]
     fn a_file_of_another_making_in_the_table_is_passed_over() {
         let db = Connection::open_in_memory().unwrap();
         create(&db).unwrap();
-        write(&db, &[Change::Put(path("a"), entry(1)), Change::Put(path("b"), entry(2))]).unwrap();
+        write(&db, &[Change::Put(path("a"), entry(1)), Change::Put(path("b"), entry(2))], 9).unwrap();
         db.execute("UPDATE file SET sha256 = x'00' WHERE path = CAST('a' AS BLOB)", []).unwrap();
         assert_eq!(rows(&load(&db).unwrap()), [(path("b"), entry(2))]);
-        write(&db, &[Change::Remove(path("b"))]).unwrap();
+        write(&db, &[Change::Remove(path("b"))], 9).unwrap();
         assert!(rows(&load(&db).unwrap()).is_empty());
     }
 

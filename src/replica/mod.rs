@@ -1,5 +1,6 @@
 //! The only room that touches synchronised files.
 
+mod arriving;
 pub mod base_store;
 pub mod chunks;
 pub mod commit;

@@ -113,7 +113,7 @@ impl Reader {
         let mut copy = Connection::open("")?;
         Backup::new(&self.db, &mut copy)?.run_to_completion(ALL_PAGES, Duration::ZERO, None)?;
         if self.layout < LAYOUT {
-            bring_up_to_date(&copy)?;
+            bring_up_to_date(&copy, self.layout)?;
         }
         copy.pragma_update(None, "query_only", true)?;
         Ok(copy)
@@ -133,7 +133,7 @@ fn connect(state: &Root) -> Result<Connection, StateError> {
     match found {
         0 => create_tables(&db).map_err(database("make"))?,
         LAYOUT => {}
-        _ => bring_up_to_date(&db).map_err(database("bring up to date"))?,
+        older => bring_up_to_date(&db, older).map_err(database("bring up to date"))?,
     }
     Ok(db)
 }
@@ -150,13 +150,20 @@ fn create_tables(db: &Connection) -> rusqlite::Result<()> {
     making.commit()
 }
 
-/// From layout 1, in which whoever had rows of a base kept that of the newest run.
-fn bring_up_to_date(db: &Connection) -> rusqlite::Result<()> {
+/// Brings an older layout to this one, a step at a time.
+fn bring_up_to_date(db: &Connection, found: i32) -> rusqlite::Result<()> {
     let changing = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
-    changing.execute_batch(
-        "ALTER TABLE pairs ADD COLUMN based BLOB;
-         UPDATE pairs SET based = run WHERE number IN (SELECT pair FROM base)",
-    )?;
+    if found < 2 {
+        // Whoever had rows of a base kept that of the newest run.
+        changing.execute_batch(
+            "ALTER TABLE pairs ADD COLUMN based BLOB;
+             UPDATE pairs SET based = run WHERE number IN (SELECT pair FROM base);",
+        )?;
+    }
+    // The index did not know which session had written a row, nor what was about to arrive.
+    changing.execute_batch("ALTER TABLE file ADD COLUMN written INTEGER NOT NULL DEFAULT 0;")?;
+    changing.execute_batch(index::COUNTER)?;
+    changing.execute_batch(super::arriving::TABLE)?;
     changing.pragma_update(None, "user_version", LAYOUT)?;
     changing.commit()
 }
@@ -332,16 +339,27 @@ mod tests {
     }
 
     #[test]
-    fn a_database_of_the_older_layout_is_looked_at_as_it_is_and_brought_up_to_date_when_opened() {
+    fn a_database_of_an_older_layout_is_looked_at_as_it_is_and_brought_up_to_date_when_opened() {
+        for layout in 1..LAYOUT {
+            older_layout(layout);
+        }
+    }
+
+    fn older_layout(layout: i32) {
         let (_temp, root) = root();
         let [peer, run, other] = [1, 2, 3].map(|n| Id([n; 16]));
         let state = State::open(&root).unwrap();
         let id = establish(&state).unwrap().id();
         let older = "INSERT INTO pairs (number, peer, run) VALUES (1, x'01010101010101010101010101010101', x'02020202020202020202020202020202'),
                                                                   (2, x'03030303030303030303030303030303', x'02020202020202020202020202020202');
+                     UPDATE pairs SET based = run WHERE number = 1;
                      INSERT INTO base VALUES (1, x'61', 2, 493, NULL, NULL);
-                     ALTER TABLE pairs DROP COLUMN based; PRAGMA user_version = 1";
+                     ALTER TABLE file DROP COLUMN written; DROP TABLE writes; DROP TABLE arriving";
         state.db().execute_batch(older).unwrap();
+        if layout < 2 {
+            state.db().execute_batch("ALTER TABLE pairs DROP COLUMN based").unwrap();
+        }
+        state.db().pragma_update(None, "user_version", layout).unwrap();
         drop(state);
         assert_eq!(State::glance(&root, identity::look).unwrap(), Some(Some(id)));
         for _ in 0..2 {
@@ -349,6 +367,7 @@ mod tests {
             for state in states {
                 assert_eq!(load(&state, peer, run).unwrap().unwrap().rows().len(), 1);
                 assert_eq!(load(&state, other, run).unwrap(), None);
+                assert_eq!(index::load(state.db()).unwrap().written, 0);
             }
         }
     }

@@ -13,13 +13,17 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use thiserror::Error;
 
+use super::arriving;
+use super::identity::Id;
 use super::index::{self, IndexError};
 use super::opening::{self, PATIENCE, Turn};
 use super::root::Root;
+use crate::core::age::Timestamp;
 use crate::core::shown::Shown;
+use crate::core::snapshot::Snapshot;
 
 /// The layout of the database that this program writes; a database with a greater number is refused.
-pub const LAYOUT: i32 = 2;
+pub const LAYOUT: i32 = 3;
 
 /// Why a root's state cannot be used.
 #[derive(Debug, Error)]
@@ -155,15 +159,49 @@ impl State {
         std::mem::take(&mut self.notices)
     }
 
-    /// Writes to the index, all of it or nothing.
-    pub fn store_index(&self, changes: &[index::Change]) -> Result<(), IndexError> {
-        if changes.is_empty() {
+    /// Writes to the index, all of it or nothing; `since` as in [`index::write()`]. What `run` was [expected to
+    /// put](State::expect) in place is among the changes, as far as it came there.
+    pub fn store_index(
+        &self,
+        changes: &[index::Change],
+        since: i64,
+        run: Option<Id>,
+    ) -> Result<(), IndexError> {
+        if changes.is_empty() && run.is_none() {
             return Ok(());
         }
         let writing = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate);
         let writing = writing.map_err(IndexError::Store)?;
-        index::write(&writing, changes)?;
+        index::write(&writing, changes, since)?;
+        if let Some(run) = run {
+            arriving::arrived(&writing, run).map_err(IndexError::Store)?;
+        }
         writing.commit().map_err(IndexError::Store)
+    }
+
+    /// Writes down the moments of edits of what `run` is about to put in place; nothing where there are none.
+    pub fn expect(&self, run: Id, entries: &[index::Entry], now: Timestamp) -> Result<(), StateError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let act = "write what arrives into";
+        let writing = self.write(act)?;
+        arriving::write(&writing, run, entries, now).map_err(database(act))?;
+        writing.commit().map_err(database(act))
+    }
+
+    /// Gives `snapshot`, whose scan began with `index`, the moments of edits that other sessions have written since.
+    /// What the index is to learn of that is returned.
+    pub fn date(
+        &self,
+        snapshot: &mut Snapshot,
+        index: &index::Index,
+        started: Timestamp,
+    ) -> Result<Vec<index::Change>, IndexError> {
+        let found = arriving::date(snapshot, &arriving::later(&self.db, index.written)?);
+        let row =
+            |(path, node)| index::Entry::of(&node, started).map(|entry| index::Change::Put(path, entry));
+        Ok(found.into_iter().filter_map(row).collect())
     }
 
     /// Begins a transaction that writes. It takes its place in the queue of writers at once, so that it never

@@ -144,7 +144,7 @@ impl Run<'_> {
         let equal = digest.is_some() && digest == scanned.snapshot.digest;
         if equal && agreed.as_ref().is_some_and(|agreed| agreed.settled == digest) {
             self.control.send(&Message::Done).await?;
-            self.local.store_index(scanned.changes).await?;
+            self.local.store_index(scanned.changes, scanned.since, None).await?;
             return Ok(outcome);
         }
         let remembered = self.remembered(agreed)?;
@@ -365,7 +365,7 @@ impl Run<'_> {
         self.local.commit_base(self.met.peer(), change).await?;
         self.control.send(&Message::Done).await?;
         let learned = [work.scanned.changes.clone(), ours.index].concat();
-        self.local.store_index(learned).await
+        self.local.store_index(learned, work.scanned.since, Some(run)).await
     }
 
     /// Nothing differs and the base is right: from now on the digest alone says so.
@@ -377,7 +377,7 @@ impl Run<'_> {
             self.local.commit_base(self.met.peer(), change).await?;
         }
         self.control.send(&Message::Done).await?;
-        self.local.store_index(scanned.changes).await
+        self.local.store_index(scanned.changes, scanned.since, None).await
     }
 }
 

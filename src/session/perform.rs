@@ -106,6 +106,8 @@ impl<'a> Performance<'a> {
             };
             let (settled, steps): (Vec<Settled>, Vec<Step>) =
                 std::mem::take(&mut self.steps).into_iter().unzip();
+            // Written before anything takes its place: a run that is killed then must not lose how old things are.
+            state.expect(run, &self.arriving(&settled, &steps), Clock::default().now()).map_err(unusable)?;
             let results = crate::replica::perform::perform(replica, &steps).map_err(unusable)?;
             journal.close().map_err(unusable)?;
             // What is too old goes; a failure to tidy fails nothing else.
@@ -233,8 +235,23 @@ impl<'a> Performance<'a> {
         }
     }
 
+    /// What the index will remember of what waits for its place, where that tells more of its age than the file does.
+    fn arriving(&self, settled: &[Settled], steps: &[Step]) -> Vec<index::Entry> {
+        let entry = |(settled, step): (&Settled, &Step)| match (settled, step) {
+            (Settled::Item(at), Step::Put { staged, .. }) => self.remembered(*at, staged, &staged.stat),
+            _ => None,
+        };
+        settled.iter().zip(steps).filter_map(entry).filter(|entry| entry.edited.is_some()).collect()
+    }
+
+    /// What the index remembers of what an item put, or is about to put, in place.
+    fn remembered(&self, at: usize, staged: &Staged, stat: &Stat) -> Option<index::Entry> {
+        let Act::Put { version, .. } = self.work.plan.items[at].act.of(self.work.side) else { return None };
+        let node = placed(version, stat, staged.sha256, self.work.edited(version));
+        index::Entry::of(&node, self.work.scanned.started)
+    }
+
     fn done(&mut self, at: usize, step: &Step, done: Done) {
-        let item = &self.work.plan.items[at];
         match step {
             Step::Remove { .. } => self.results.deleted += 1,
             Step::Put { staged, .. } => {
@@ -242,14 +259,9 @@ impl<'a> Performance<'a> {
                 // An edit in the instant after it was placed is not what was staged: the next scan looks at it.
                 let as_staged =
                     |stat: &Stat| (stat.size, stat.modified) == (staged.stat.size, staged.stat.modified);
-                let stat = done.stat.filter(as_staged);
-                if let (Act::Put { version, .. }, Some(stat)) = (item.act.of(self.work.side), stat) {
-                    let node = placed(version, &stat, staged.sha256, self.work.edited(version));
-                    let entry = index::Entry::of(&node, self.work.scanned.started);
-                    self.results
-                        .index
-                        .extend(entry.map(|entry| index::Change::Put(item.path.clone(), entry)));
-                }
+                let entry = done.stat.filter(as_staged).and_then(|stat| self.remembered(at, staged, &stat));
+                let row = entry.map(|entry| index::Change::Put(self.work.plan.items[at].path.clone(), entry));
+                self.results.index.extend(row);
             }
             _ => {}
         }

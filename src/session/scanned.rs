@@ -15,6 +15,7 @@ use crate::core::snapshot::{Node, Snapshot, Unknown};
 use crate::protocol::message::Unhashed;
 use crate::replica::filter::{Filter, Rules};
 use crate::replica::hash::{HashError, Wanted, hash_all};
+use crate::replica::identity::Id;
 use crate::replica::index::{self, Change, Entry};
 use crate::replica::scan::{ScanOptions, scan};
 
@@ -35,6 +36,8 @@ pub(crate) struct Scanned {
     pub(crate) notices: Vec<String>,
     /// Index rows to write.
     pub(crate) changes: Vec<Change>,
+    /// The last write to the index that the scan knew of.
+    pub(crate) since: i64,
 }
 
 /// A scan that goes on while the caller does something else.
@@ -80,12 +83,16 @@ impl Local {
         let told = |entries| progress.event(&Event::Scanned { entries });
         let result = scan(&self.root, &filter, index.as_ref(), options, &told).map_err(unusable)?;
         notices.extend(result.notices);
-        let mut snapshot = result.snapshot;
+        let (mut snapshot, mut changes) = (result.snapshot, result.changes);
+        let since = index.as_ref().map_or(0, |index| index.written);
+        if let (Some(state), Some(index)) = (self.state(), &index) {
+            changes.extend(state.date(&mut snapshot, index, result.started).map_err(unusable)?);
+        }
         snapshot.digest_all();
         let filter = Arc::new(filter);
         let problems =
             result.problems.into_iter().map(|(path, problem)| (path, problem.to_string())).collect();
-        Ok(Scanned { snapshot, filter, started: result.started, problems, notices, changes: result.changes })
+        Ok(Scanned { snapshot, filter, started: result.started, problems, notices, changes, since })
     }
 
     /// The SHA-256 of files of the snapshot, in their order; what is known is not made again. A file that cannot be
@@ -123,11 +130,17 @@ impl Local {
         Ok(())
     }
 
-    /// Writes what the index is to learn.
-    pub(crate) async fn store_index(self: &Arc<Self>, changes: Vec<Change>) -> Result<(), SessionError> {
+    /// Writes what the index is to learn from a scan that knew it as it was after the write `since`, and from the run
+    /// that put things in place.
+    pub(crate) async fn store_index(
+        self: &Arc<Self>,
+        changes: Vec<Change>,
+        since: i64,
+        run: Option<Id>,
+    ) -> Result<(), SessionError> {
         let local = self.clone();
         super::blocking(move || match local.state() {
-            Some(state) if !local.is_look() => state.store_index(&changes).map_err(unusable),
+            Some(state) if !local.is_look() => state.store_index(&changes, since, run).map_err(unusable),
             _ => Ok(()),
         })
         .await

@@ -193,7 +193,7 @@ impl Session<'_> {
         let served = Served { root, ..Served::default() };
         match self.answer(&opened.local, &mut scanned).await? {
             Asked::Done => {
-                opened.local.store_index(scanned.changes).await?;
+                opened.local.store_index(scanned.changes, scanned.since, None).await?;
                 Ok(served)
             }
             Asked::Compared(rows, compared) => {
@@ -326,7 +326,7 @@ impl Half<'_> {
         }
         let results = perform(work.clone(), compared.run, self.session.exports.kept(wish.keep)).await?;
         served.failed = results.failed.len() as u64;
-        self.report(&work, results).await?;
+        self.report(&work, compared.run, results).await?;
         Ok(served)
     }
 
@@ -368,10 +368,10 @@ impl Half<'_> {
     }
 
     /// Tells how this side's half went.
-    async fn report(&self, work: &Work, results: Results) -> Result<(), SessionError> {
+    async fn report(&self, work: &Work, run: Id, results: Results) -> Result<(), SessionError> {
         let control = self.session.control;
         let learned = [work.scanned.changes.clone(), results.index].concat();
-        self.opened.local.store_index(learned).await?;
+        self.opened.local.store_index(learned, work.scanned.since, Some(run)).await?;
         let failed = results.failed.into_iter().map(|(at, failure)| (at as u32, failure));
         control.send_list(failed, |_| 512, Message::Failed).await?;
         let learned = results.learned.into_iter().map(|(at, digest)| (at as u32, digest));

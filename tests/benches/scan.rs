@@ -96,7 +96,7 @@ fn database(folder: &Path, rows: &[Change]) -> Connection {
     let db = Connection::open(state.join(format!("{}.db", rows.len()))).unwrap();
     index::create(&db).unwrap();
     let writing = db.unchecked_transaction().unwrap();
-    index::write(&writing, rows).unwrap();
+    index::write(&writing, rows, 0).unwrap();
     writing.commit().unwrap();
     db
 }

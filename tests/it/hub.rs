@@ -3,10 +3,23 @@
 //! `SYNCFILES_ROUNDS=10000 cargo test --release --test it hub` goes on for longer.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use syncfiles::session::progress::Event;
 
 use crate::support::dice::{self, Dice, rounds, seeds};
 use crate::support::hub::Hub;
-use crate::support::wander::{Hand, Ledger};
+use crate::support::wander::{Hand, Ledger, date};
+
+/// Writes what was edited `age` seconds ago, dated by the clock of its system.
+fn edit(hub: &Hub, system: usize, name: &str, content: &str, age: u64) {
+    hub.systems[system].write(name, content, 0);
+    let ahead = Duration::from_secs(hub.ahead[system].unsigned_abs());
+    date(&hub.systems[system].path(name), SystemTime::now() - Duration::from_secs(age) + ahead);
+}
 
 /// Rounds between two fresh starts.
 const ROUNDS: usize = 8;
@@ -74,4 +87,44 @@ fn the_edit_that_was_made_last_wins_whatever_the_clocks_say() {
             assert_eq!(hub.systems[0].read(name), content, "{name}");
         }
     }
+}
+
+/// The hub's row about a copy, which tells its age, used to go with what an older scan had not seen there.
+#[test]
+fn a_copy_keeps_its_age_while_an_older_session_of_another_client_ends() {
+    let hub = Arc::new(Hub::new(&[0, 0, 5 * 3600]));
+    edit(&hub, 2, "f", "agreed", 5000);
+    hub.sync(2).unwrap();
+    hub.systems[0].remove("f");
+    edit(&hub, 1, "other", "1", 5000);
+    edit(&hub, 2, "f", "edited", 1000);
+    let (other, first) = (hub.clone(), AtomicBool::new(true));
+    // The hub has been scanned, without f, when the other client brings it.
+    let meddle = move |event: &Event| {
+        if matches!(event, Event::Committing) && first.swap(false, Ordering::SeqCst) {
+            let hub = other.clone();
+            std::thread::spawn(move || hub.sync(2).unwrap()).join().unwrap();
+        }
+    };
+    hub.sync_meddled(1, meddle).unwrap();
+    assert_eq!(hub.systems[0].read("f").unwrap(), "edited");
+    edit(&hub, 1, "f", "edited later", 500);
+    hub.sync(1).unwrap();
+    assert_eq!(hub.systems[0].read("f").unwrap(), "edited later");
+}
+
+/// The rows that tell the ages of copies used to be written last of all.
+#[test]
+fn a_copy_keeps_its_age_when_the_run_is_killed_right_after_it_took_its_place() {
+    let hub = Hub::new(&[0, 5 * 3600, 0, 0]);
+    edit(&hub, 1, "f", "edited", 1000);
+    hub.sync(1).unwrap();
+    let die = |event: &Event| assert!(!matches!(event, Event::Done(_)), "killed here");
+    assert!(catch_unwind(AssertUnwindSafe(|| hub.sync_meddled(2, die))).is_err());
+    assert_eq!(hub.systems[2].read("f").unwrap(), "edited");
+    hub.sync(2).unwrap();
+    // Somebody who has never met this copy edits the same file later.
+    edit(&hub, 3, "f", "edited later", 500);
+    hub.sync_with(3, 2).unwrap();
+    assert_eq!(hub.systems[2].read("f").unwrap(), "edited later");
 }

@@ -71,7 +71,7 @@ impl Tree {
                 changes.extend(Entry::of(&node, started).map(|entry| Change::Put(path, entry)));
             }
         }
-        index::write(&self.db, &changes).unwrap();
+        index::write(&self.db, &changes, i64::MAX).unwrap();
         scan
     }
 
@@ -308,7 +308,7 @@ fn the_moment_of_an_edit_is_kept_until_the_file_is_edited_again() {
         }
         changes.push(Change::Put(path(name), Entry::of(&node, scan.started).unwrap()));
     }
-    index::write(&tree.db, &changes).unwrap();
+    index::write(&tree.db, &changes, i64::MAX).unwrap();
     let edited = |tree: &Tree, name: &[u8]| match tree.scan().snapshot.member(name) {
         Some(Node::File(file)) => file.edited,
         Some(Node::Link(link)) => link.edited,

@@ -1,12 +1,14 @@
 //! One hub that serves, and clients that sync with it; every system has a clock of its own.
 
 use std::fs;
+use std::path::PathBuf;
 
 use syncfiles::core::guard::MaxDelete;
+use syncfiles::session::progress::Event;
 use syncfiles::session::{Clock, Export, Exports, Options, SessionError};
 use tempfile::TempDir;
 
-use super::pair::{Ran, Side, fast_folder, sync_roots};
+use super::pair::{Ran, Side, fast_folder, sync_roots, sync_roots_meddled};
 
 /// The hub is system 0, the clients follow.
 pub struct Hub {
@@ -35,16 +37,39 @@ impl Hub {
 
     /// One client's sync with deletions, all of them allowed.
     pub fn sync(&self, client: usize) -> Result<Ran, SessionError> {
-        let state = |n| self.home.path().join(format!("state{n}"));
-        let folder = Export { name: "hub".into(), path: self.systems[0].root.clone() };
-        let exports = Exports { clock: self.clock(0), ..Exports::new(vec![folder], state(0)) };
-        let options = Options {
+        self.sync_with(client, 0)
+    }
+
+    /// The same with any other system as the hub.
+    pub fn sync_with(&self, client: usize, hub: usize) -> Result<Ran, SessionError> {
+        sync_roots(self.exports(hub), &self.systems[client].root, &self.options(client))
+    }
+
+    /// As [`sync`](Hub::sync), while somebody else acts on what they hear of it.
+    pub fn sync_meddled(
+        &self,
+        client: usize,
+        meddle: impl Fn(&Event) + Send + Sync + 'static,
+    ) -> Result<Ran, SessionError> {
+        sync_roots_meddled(self.exports(0), &self.systems[client].root, &self.options(client), meddle)
+    }
+
+    fn state(&self, system: usize) -> PathBuf {
+        self.home.path().join(format!("state{system}"))
+    }
+
+    fn exports(&self, system: usize) -> Exports {
+        let folder = Export { name: "hub".into(), path: self.systems[system].root.clone() };
+        Exports { clock: self.clock(system), ..Exports::new(vec![folder], self.state(system)) }
+    }
+
+    fn options(&self, client: usize) -> Options {
+        Options {
             delete: true,
             max_delete: MaxDelete::Percent(100),
             clock: self.clock(client),
-            ..Options::new(state(client))
-        };
-        sync_roots(exports, &self.systems[client].root, &options)
+            ..Options::new(self.state(client))
+        }
     }
 
     /// Whether all systems hold the same.

@@ -320,6 +320,17 @@ pub fn sync_roots(exports: Exports, target: &Path, options: &Options) -> Result<
     sync_below(exports, &RelPath::root(), target, options, Recorder::default())
 }
 
+/// As above, while somebody else acts on what they hear of it.
+pub fn sync_roots_meddled(
+    exports: Exports,
+    target: &Path,
+    options: &Options,
+    meddle: impl Fn(&Event) + Send + Sync + 'static,
+) -> Result<Ran, SessionError> {
+    let recorder = Recorder { meddle: Some(Box::new(meddle)), ..Recorder::default() };
+    sync_below(exports, &RelPath::root(), target, options, recorder)
+}
+
 fn sync_below(
     exports: Exports,
     sub: &RelPath,
