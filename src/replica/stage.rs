@@ -30,6 +30,9 @@ pub const RESUMABLE: u64 = 1 << 20;
 /// Partial transfers that nobody went on with for this long are cleared: seven days, in nanoseconds.
 const FORGOTTEN: i64 = 7 * 86_400 * 1_000_000_000;
 
+/// How often a run makes its staging folder before it gives up because it always goes.
+const MAKINGS: usize = 1000;
+
 /// Why something could not be staged. The path, which is the caller's to name, keeps what it had.
 #[derive(Debug, Error)]
 pub enum StageError {
@@ -121,18 +124,21 @@ impl Stage {
     fn make(state: &Root, run: Id) -> io::Result<Stage> {
         let all = state.make_beneath(&name_of(b"stage")?)?;
         let name = name_of(run.to_string().as_bytes())?;
-        let folder = loop {
-            let folder = all.make_beneath(&name)?;
+        // Between making, opening and locking it, another run may take the folder for a dead one's, each time anew.
+        for _ in 0..MAKINGS {
+            let folder = match all.make_beneath(&name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                made => made?,
+            };
             rustix::fs::flock(&folder, FlockOperation::LockExclusive)?;
-            // Between making and locking, another run may have taken the folder for a dead one's.
             let standing = At { folder: all.as_fd(), name: name.as_bytes() }.stat()?;
             if standing
                 .is_some_and(|stat| folder.stat_self().is_ok_and(|own| own.seen.inode == stat.seen.inode))
             {
-                break folder;
+                return Ok(Stage { all, folder, name, next: AtomicU64::new(0) });
             }
-        };
-        Ok(Stage { all, folder, name, next: AtomicU64::new(0) })
+        }
+        Err(io::ErrorKind::NotFound.into())
     }
 
     /// Ends the run: clears what did not find a place, but keeps partial transfers for the next run.
@@ -221,21 +227,33 @@ impl Stage {
             if name == self.name.as_bytes() {
                 continue;
             }
-            let Some(dead) = Id::parse(&name).and_then(|_| self.all.beneath(&name_of(&name).ok()?).ok())
-            else {
-                left.push(shown(&[&name]));
-                continue;
-            };
-            if rustix::fs::flock(&dead, FlockOperation::NonBlockingLockExclusive).is_err() {
-                continue;
+            match self.settle_dead_run(&name, now) {
+                Ok(members) => left.extend(members),
+                // Its run ended meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
-            for member in names_in(&dead)? {
-                if !self.adopt(&dead, &member, now)? && !clear(&dead, &member)? {
-                    left.push(shown(&[&name, &member]));
-                }
-            }
-            remove_if_empty(&self.all, &name)?;
         }
+        Ok(left)
+    }
+
+    /// Returns what is nobody's of what the folder `name` of a run holds, or that name if it is no run's.
+    fn settle_dead_run(&self, name: &[u8], now: Timestamp) -> io::Result<Vec<String>> {
+        let dead = match Id::parse(name).map(|_| self.all.beneath(&name_of(name)?)) {
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => return Err(error),
+            Some(Ok(dead)) => dead,
+            _ => return Ok(vec![shown(&[name])]),
+        };
+        if rustix::fs::flock(&dead, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Ok(Vec::new());
+        }
+        let mut left = Vec::new();
+        for member in names_in(&dead)? {
+            if !self.adopt(&dead, &member, now)? && !clear(&dead, &member)? {
+                left.push(shown(&[name, &member]));
+            }
+        }
+        remove_if_empty(&self.all, name)?;
         Ok(left)
     }
 
@@ -354,3 +372,31 @@ pub(crate) fn open_staged(stage: &Stage, name: &str) -> io::Result<std::fs::File
 }
 
 const STAGED: OFlags = OFlags::RDWR.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replica::testing::Field;
+
+    /// One took the other's new folder for a dead run's, and the other failed; or looked into one that was going.
+    #[test]
+    fn runs_that_begin_and_end_at_the_same_time_do_not_stand_in_each_others_way() {
+        let field = Field::new(&[]);
+        let state = field.state();
+        std::thread::scope(|scope| {
+            for thread in 0..4_u8 {
+                let folder = state.folder();
+                scope.spawn(move || {
+                    for turn in 0..200_u8 {
+                        let mut run = [thread; 16];
+                        run[0] = turn;
+                        let (stage, left) = Stage::open(folder, Id(run), Timestamp(0)).unwrap();
+                        assert!(left.is_empty(), "{left:?}");
+                        stage.close().unwrap();
+                    }
+                });
+            }
+        });
+        assert!(names_in(&state.folder().beneath(&name_of(b"stage").unwrap()).unwrap()).unwrap().is_empty());
+    }
+}

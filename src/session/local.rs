@@ -249,8 +249,7 @@ impl Local {
     /// Opens the staging folder of a run; also what was found there that no run put there.
     pub(crate) fn stage(&self, run: Id, now: Timestamp) -> Result<(Stage, Vec<String>), SessionError> {
         let state = self.state().ok_or_else(|| SessionError::Root("the root has no state".into()))?;
-        Stage::open(state.folder(), run, now)
-            .map_err(|error| SessionError::Root(format!("cannot open the staging folder in .syncfiles: {error}; check its permissions and the free space")))
+        Stage::open(state.folder(), run, now).map_err(unusable)
     }
 
     /// Whether nothing may be created or changed here.
