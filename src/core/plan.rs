@@ -159,6 +159,13 @@ impl Plan {
         self.items.iter().filter(is_conflict).count() as u64
     }
 
+    /// Which items are about `path` and what is below it.
+    pub fn within(&self, path: &RelPath) -> impl Iterator<Item = usize> {
+        let start = self.items.partition_point(|item| item.path < *path);
+        let below = self.items[start..].iter().take_while(|item| item.path.is_within(path));
+        start..start + below.count()
+    }
+
     /// Fills in the SHA-256 of the file that is put at `path`, once its holder has made it.
     pub fn learn(&mut self, path: &RelPath, hash: Digest) {
         let Ok(at) = self.items.binary_search_by(|item| item.path.cmp(path)) else { return };

@@ -170,7 +170,7 @@ impl<'a> Performance<'a> {
             Act::Nothing => None,
             Act::SetBits(bits) => Some(Step::SetBits { expected: entry()?, bits: *bits, path }),
             Act::Remove if arrangement.paired.contains(&at) => None,
-            Act::Remove => Some(Step::Remove { expected: entry()?, cause: self.work.cause(item), path }),
+            Act::Remove => Some(Step::Remove { expected: entry()?, cause: self.work.cause(), path }),
             Act::Put { version, .. } if arrangement.placed.contains(&at) => self.moved(at, path, version),
             Act::Put { version, .. } => match &version.content {
                 Content::Folder => Some(Step::MakeFolder { expected: expected()?, bits: version.bits, path }),
@@ -271,13 +271,10 @@ impl<'a> Performance<'a> {
     fn fail_move(&mut self, at: usize, failure: &Failure) {
         let arrangement = self.work.arrangement();
         let Some(&(from, to)) = self.renames.get(at) else { return };
-        for (at, item) in self.work.plan.items.iter().enumerate() {
-            let moved = arrangement.placed.contains(&at) && item.path.is_within(to)
-                || arrangement.paired.contains(&at) && item.path.is_within(from);
-            if moved {
-                self.results.failed.insert(at, failure.clone());
-            }
-        }
+        let placed = self.work.plan.within(to).filter(|at| arrangement.placed.contains(at));
+        let paired = self.work.plan.within(from).filter(|at| arrangement.paired.contains(at));
+        let failed = placed.chain(paired).map(|at| (at, failure.clone()));
+        self.results.failed.extend(failed);
     }
 }
 
@@ -333,8 +330,8 @@ fn failure(error: &CommitError) -> Failure {
 }
 
 impl Work {
-    /// Why a removal is done on this side, for its history.
-    fn cause(&self, _: &Item) -> Cause {
+    /// Why this side removes anything, for its history.
+    fn cause(&self) -> Cause {
         if self.is_mirror() { Cause::Mirrored } else { Cause::Deleted }
     }
 
