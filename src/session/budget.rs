@@ -1,4 +1,4 @@
-//! How much memory a peer may make this side hold, before and after the plan.
+//! How much a peer may send that is kept, before and after the plan.
 
 use super::error::SessionError;
 use crate::core::base::{BaseContent, BaseEntry};
@@ -7,8 +7,9 @@ use crate::core::version::{Content, Standing};
 use crate::protocol::message::{Failure, Listed};
 use crate::protocol::rows::Row;
 
-/// What one peer's versions and results may take, in bytes: some four million paths that differ, or ten million that
-/// are listed, in one run. An honest tree beyond that is synchronised folder by folder.
+/// What the decoded versions or results of one peer may take in one run, in bytes: some four million paths that differ, or
+/// ten million that are listed. The tree and the plan that are made of paths that differ take four times as much again. An
+/// honest tree beyond that is synchronised folder by folder.
 const MOST: usize = 1 << 30;
 
 /// What is left of it.
@@ -89,6 +90,6 @@ mod tests {
     #[test]
     fn four_million_rows_and_ten_million_entries_with_usual_names_fit() {
         assert!((size_of::<Row>() + 32) * 4_000_000 <= MOST, "{}", size_of::<Row>());
-        assert!((size_of::<(Name, Listed)>() + 16) * 8_000_000 <= MOST, "{}", size_of::<(Name, Listed)>());
+        assert!((size_of::<(Name, Listed)>() + 16) * 10_000_000 <= MOST, "{}", size_of::<(Name, Listed)>());
     }
 }
