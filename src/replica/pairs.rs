@@ -35,6 +35,8 @@ pub struct Agreed {
     /// Beside that base: the digest of the root when it was the whole tree, so that a run in which both sides show
     /// this digest needs no base at all.
     pub settled: Option<Digest>,
+    /// Whether that base has no rows, though not for want of anything to agree on: as if they had never met.
+    pub bare: bool,
 }
 
 impl Agreed {
@@ -48,13 +50,17 @@ impl Agreed {
 pub fn agreed(state: &State, peer: Id) -> Result<Option<Agreed>, StateError> {
     let mut query = state
         .db()
-        .prepare_cached("SELECT run, before, based, settled FROM pairs WHERE peer = ?1")
+        .prepare_cached(
+            "SELECT run, before, based, settled, EXISTS (SELECT 1 FROM base WHERE pair = pairs.number)
+             FROM pairs WHERE peer = ?1",
+        )
         .map_err(database("read the pairs in"))?;
     query
         .query_row([peer.0], |row| {
             let run = |at| Ok::<_, rusqlite::Error>(row.get::<_, Option<[u8; 16]>>(at)?.map(Id));
-            let settled: Option<[u8; 32]> = row.get(3)?;
-            Ok(Agreed { run: Id(row.get(0)?), before: run(1)?, based: run(2)?, settled: settled.map(Digest) })
+            let settled = row.get::<_, Option<[u8; 32]>>(3)?.map(Digest);
+            let bare = !row.get(4)? && settled != Some(Digest::of(b""));
+            Ok(Agreed { run: Id(row.get(0)?), before: run(1)?, based: run(2)?, settled, bare })
         })
         .optional()
         .map_err(database("read the pairs in"))

@@ -212,15 +212,17 @@ impl Run<'_> {
                 "the two folders remember different last syncs (one was restored from a backup, or lost its state)",
             ));
         };
-        if own.based == Some(run) {
-            return Ok(Some(Agreed { run, settled: own.settled, beside: None }));
-        }
-        match self.local.base_beside(self.met.peer(), run)? {
-            Some((base, settled)) => Ok(Some(Agreed { run, settled, beside: Some(base) })),
-            None => Ok(self.anew(
+        let (pair, beside) = if own.based == Some(run) {
+            (own, None)
+        } else if let Some((base, pair)) = self.local.base_beside(self.met.peer(), run)? {
+            (pair, Some(base))
+        } else {
+            return Ok(self.anew(
                 "what the two folders last agreed on is kept on the other system, which connected then",
-            )),
-        }
+            ));
+        };
+        // Without a row everything is decided as at a first meeting, which it is then called.
+        Ok(Some(Agreed { run, settled: pair.settled, beside }).filter(|_| !pair.bare))
     }
 
     fn anew(&self, why: &str) -> Option<Agreed> {

@@ -8,7 +8,6 @@ use super::error::SessionError;
 use super::progress::{Event, Progress, Silent};
 use crate::core::age::Timestamp;
 use crate::core::base::Base;
-use crate::core::digest::Digest;
 use crate::core::path::RelPath;
 use crate::replica::base_store::{self, Change};
 use crate::replica::identity::{self, Id, Identity};
@@ -175,7 +174,7 @@ impl Local {
         &self,
         peer: Option<Id>,
         run: Id,
-    ) -> Result<Option<(Base, Option<Digest>)>, SessionError> {
+    ) -> Result<Option<(Base, Agreed)>, SessionError> {
         let (Some((root, home)), Some(own), Some(peer)) = (self.beside.get(), self.id, peer) else {
             return Ok(None);
         };
@@ -188,10 +187,9 @@ impl Local {
         if identity::look(&state).map_err(unusable)? != Some(peer) {
             return Ok(None);
         }
-        let settled = pairs::agreed(&state, own).map_err(unusable)?;
-        let settled = settled.filter(|pair| pair.based == Some(run)).and_then(|pair| pair.settled);
+        let agreed = pairs::agreed(&state, own).map_err(unusable)?.filter(|pair| pair.based == Some(run));
         let base = base_store::load(&state, own, run).map_err(unusable)?;
-        Ok(base.map(|base| (base, settled)))
+        Ok(base.zip(agreed))
     }
 
     /// What was agreed with `peer`.

@@ -517,6 +517,26 @@ fn two_folders_that_agreed_on_nothing_have_met() {
     }
 }
 
+/// The second run used to decide as the first one did, and to say nothing of it.
+#[test]
+fn two_folders_that_could_not_agree_on_anything_meet_for_the_first_time_again() {
+    for pair in [Pair::new(), Pair::new().beside()] {
+        pair.one.write("a", "1", 1000);
+        pair.two.write("a", "2", 500);
+        let skipping = |options: &mut Options| options.conflict = ConflictPolicy::Skip;
+        for _ in 0..2 {
+            let notices = pair.try_sync(skipping).unwrap().notices();
+            assert!(notices.contains("first meeting of two non-empty folders"), "{notices}");
+        }
+        pair.sync();
+        pair.assert_same();
+        assert_eq!(pair.sync().notices(), "");
+        pair.one.write("a", "3", 100);
+        assert_eq!(pair.sync().notices(), "");
+        pair.assert_same();
+    }
+}
+
 /// Its old bits stayed, and were then taken for a change made there.
 #[test]
 fn what_was_renamed_and_got_other_bits_arrives_with_these() {
