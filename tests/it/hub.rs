@@ -98,19 +98,39 @@ fn a_copy_keeps_its_age_while_an_older_session_of_another_client_ends() {
     hub.systems[0].remove("f");
     edit(&hub, 1, "other", "1", 5000);
     edit(&hub, 2, "f", "edited", 1000);
-    let (other, first) = (hub.clone(), AtomicBool::new(true));
     // The hub has been scanned, without f, when the other client brings it.
-    let meddle = move |event: &Event| {
-        if matches!(event, Event::Committing) && first.swap(false, Ordering::SeqCst) {
-            let hub = other.clone();
-            std::thread::spawn(move || hub.sync(2).unwrap()).join().unwrap();
-        }
-    };
-    hub.sync_meddled(1, meddle).unwrap();
+    hub.sync_meddled(1, syncs_meanwhile(&hub, 2)).unwrap();
     assert_eq!(hub.systems[0].read("f").unwrap(), "edited");
     edit(&hub, 1, "f", "edited later", 500);
     hub.sync(1).unwrap();
     assert_eq!(hub.systems[0].read("f").unwrap(), "edited later");
+}
+
+/// The same by a row about what the older session had seen there, and hashed.
+#[test]
+fn a_copy_keeps_its_age_while_an_older_session_that_hashed_what_stood_there_ends() {
+    let hub = Arc::new(Hub::new(&[0, 0, 5 * 3600, 0]));
+    edit(&hub, 2, "f", "agreed", 5000);
+    hub.sync(2).unwrap();
+    edit(&hub, 0, "f", "hub's own", 4000);
+    edit(&hub, 1, "f", "another's", 4500);
+    edit(&hub, 2, "f", "edited", 1000);
+    hub.sync_meddled(1, syncs_meanwhile(&hub, 2)).unwrap();
+    assert_eq!(hub.systems[0].read("f").unwrap(), "edited");
+    edit(&hub, 3, "f", "edited later", 500);
+    hub.sync(3).unwrap();
+    assert_eq!(hub.systems[0].read("f").unwrap(), "edited later");
+}
+
+/// Has `client` sync when the transfers of somebody else's sync have ended and nothing is in its place yet.
+fn syncs_meanwhile(hub: &Arc<Hub>, client: usize) -> impl Fn(&Event) + Send + Sync + 'static {
+    let (hub, first) = (hub.clone(), AtomicBool::new(true));
+    move |event| {
+        if matches!(event, Event::Committing) && first.swap(false, Ordering::SeqCst) {
+            let hub = hub.clone();
+            std::thread::spawn(move || hub.sync(client).unwrap()).join().unwrap();
+        }
+    }
 }
 
 /// The rows that tell the ages of copies used to be written last of all.
