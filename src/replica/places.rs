@@ -1,7 +1,7 @@
 //! Which root stood at which place, kept outside the roots: the guard against an unmounted disk.
 //!
-//! A place is a string that the caller builds from how the user reaches a root (`client:/abs/path`,
-//! `remote:user@host:port/export`, `export:NAME:/abs/path`); here it is opaque.
+//! A place is a string that the caller builds: a folder of this system (`folder:/abs/path`, in whatever role), or what a
+//! user dials (`remote:user@host:port/export`). Here it is opaque.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -77,7 +77,7 @@ pub enum Stranger {
     },
 }
 
-/// A place without the word before it that says how it is used.
+/// A place without the word before it that says what it is.
 fn named(place: &str) -> &str {
     place.split_once(':').map_or(place, |(_, name)| name)
 }

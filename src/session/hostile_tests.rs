@@ -58,7 +58,6 @@ fn met(last: Vec<Message>) -> SessionError {
         look: false,
         create: false,
         new_root: false,
-        place: "client:root".into(),
         state_home: options.state_home.clone(),
         exclusive: None,
     };

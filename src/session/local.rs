@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::error::SessionError;
+use super::place::place_of;
 use super::progress::{Event, Progress, Silent};
 use crate::core::age::Timestamp;
 use crate::core::base::Base;
@@ -27,8 +28,6 @@ pub struct Opening {
     pub create: bool,
     /// Accept a root that is not the one remembered at this place.
     pub new_root: bool,
-    /// How this place is remembered: what it is to whom, and its path.
-    pub place: String,
     /// Where what must live outside the roots is kept.
     pub state_home: PathBuf,
     /// One run at a time: how long to wait for another one (System 2 only).
@@ -75,28 +74,26 @@ impl Local {
         progress: &dyn Progress,
     ) -> Result<Local, SessionError> {
         let places = Places::open(&opening.state_home).map_err(unusable)?;
+        let place =
+            Place { name: place_of(path, sub).map_err(unusable)?, places: &places, opening: &opening };
         let root = match Root::open(path) {
             Err(RootError::Missing(_)) if opening.create && !opening.look => {
-                known(&places, &opening, Standing::Nothing)?;
+                place.known(Standing::Nothing)?;
                 make(path)?
             }
             Err(error @ RootError::Missing(_)) => {
-                known(&places, &opening, Standing::Nothing)?;
+                place.known(Standing::Nothing)?;
                 return Err(unusable(error));
             }
             opened => opened.map_err(unusable)?,
         };
-        let root = below(root, sub)?;
-        recognise(&places, &opening, || standing(&root, &opening))?;
-        Local::with_state(root, opening, &places, progress)
+        let root = below(root, sub, &place)?;
+        place.recognise(|| standing(&root, &opening))?;
+        Local::with_state(root, &place, progress)
     }
 
-    fn with_state(
-        root: Root,
-        opening: Opening,
-        places: &Places,
-        progress: &dyn Progress,
-    ) -> Result<Local, SessionError> {
+    fn with_state(root: Root, place: &Place<'_>, progress: &dyn Progress) -> Result<Local, SessionError> {
+        let opening = place.opening.clone();
         let mut notices = Vec::new();
         let elsewhere = Opening::state_elsewhere(&opening.state_home, root.path());
         let (state, id) = if opening.look {
@@ -120,7 +117,7 @@ impl Local {
             if let Identity::Copy { of, .. } = identity {
                 notices.push(format!("this folder is a copy of root {of}: it has a new identity, and meets every other root anew"));
             }
-            places.remember(&opening.place, identity.id()).map_err(unusable)?;
+            place.places.remember(&place.name, identity.id()).map_err(unusable)?;
             (Some(state), Some(identity.id()))
         };
         let lock = match (&state, opening.exclusive) {
@@ -155,10 +152,10 @@ impl Local {
     pub(crate) fn meet(&self, place: &str, peer: Option<Id>) -> Result<(), SessionError> {
         let places = Places::open(&self.opening.state_home).map_err(unusable)?;
         let standing = peer.map_or(Standing::Nameless, Standing::Root);
-        let opening = Opening { place: place.to_owned(), ..self.opening.clone() };
-        known(&places, &opening, standing)?;
+        let place = Place { name: place.to_owned(), places: &places, opening: &self.opening };
+        place.known(standing)?;
         match peer {
-            Some(peer) if !self.opening.look => places.remember(place, peer).map_err(unusable),
+            Some(peer) if !self.opening.look => places.remember(&place.name, peer).map_err(unusable),
             _ => Ok(()),
         }
     }
@@ -264,18 +261,33 @@ impl Local {
 /// What a run says that finds another one at its root.
 const WAITS: &str = "another sync of this folder is running: this one waits until it has ended";
 
-/// Holds the root against what is remembered of its place; `look` says what stands there.
-fn recognise(
-    places: &Places,
-    opening: &Opening,
-    look: impl Fn() -> Result<Standing, SessionError>,
-) -> Result<Met, SessionError> {
-    let standing = look()?;
-    known(places, opening, standing).or_else(|stranger| match look()? {
-        // Another session gave the root its identity, and remembered it, in between.
-        now if now != standing => known(places, opening, now),
-        _ => Err(stranger),
-    })
+/// A place where a root stands, or stood.
+struct Place<'a> {
+    /// How it is remembered.
+    name: String,
+    places: &'a Places,
+    opening: &'a Opening,
+}
+
+impl Place<'_> {
+    /// Holds the root against what is remembered of its place; `look` says what stands there.
+    fn recognise(&self, look: impl Fn() -> Result<Standing, SessionError>) -> Result<Met, SessionError> {
+        let standing = look()?;
+        self.known(standing).or_else(|stranger| match look()? {
+            // Another session gave the root its identity, and remembered it, in between.
+            now if now != standing => self.known(now),
+            _ => Err(stranger),
+        })
+    }
+
+    /// Holds what stands at the place against what is remembered of it.
+    fn known(&self, standing: Standing) -> Result<Met, SessionError> {
+        match self.places.check(&self.name, standing).map_err(unusable)? {
+            Ok(met) => Ok(met),
+            Err(_) if self.opening.new_root => Ok(Met::Never),
+            Err(stranger) => Err(SessionError::Guard { code: 27, text: stranger.to_string() }),
+        }
+    }
 }
 
 /// What stands at the place of the root, as far as it is written down in the root or in its name elsewhere.
@@ -288,15 +300,6 @@ fn standing(root: &Root, opening: &Opening) -> Result<Standing, SessionError> {
     Ok(id.map_or(Standing::Nameless, Standing::Root))
 }
 
-/// Holds what stands at a place against what is remembered of it.
-fn known(places: &Places, opening: &Opening, standing: Standing) -> Result<Met, SessionError> {
-    match places.check(&opening.place, standing).map_err(unusable)? {
-        Ok(met) => Ok(met),
-        Err(_) if opening.new_root => Ok(Met::Never),
-        Err(stranger) => Err(SessionError::Guard { code: 27, text: stranger.to_string() }),
-    }
-}
-
 fn make(path: &Path) -> Result<Root, SessionError> {
     let shown = crate::core::shown::Shown(path.as_os_str().as_encoded_bytes());
     std::fs::create_dir(path).map_err(|error| {
@@ -306,11 +309,15 @@ fn make(path: &Path) -> Result<Root, SessionError> {
 }
 
 /// The folder `sub` below a root, as a root of its own.
-fn below(root: Root, sub: &RelPath) -> Result<Root, SessionError> {
+fn below(root: Root, sub: &RelPath, place: &Place<'_>) -> Result<Root, SessionError> {
     let mut folder = root;
     for component in sub.components() {
         let name = crate::core::path::Name::parse(component).map_err(unusable)?;
-        folder = folder.beneath(&name).map_err(|error| {
+        let beneath = folder.beneath(&name);
+        if beneath.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+            place.known(Standing::Nothing)?;
+        }
+        folder = beneath.map_err(|error| {
             SessionError::Root(format!(
                 "cannot open the folder {sub} of the export: {error}; it must exist, and lead through no link"
             ))
@@ -338,7 +345,6 @@ mod tests {
             look: false,
             create: false,
             new_root: false,
-            place: "export:a".into(),
             state_home: home.path().into(),
             exclusive: None,
         };
@@ -346,11 +352,12 @@ mod tests {
         let named = Cell::new(Standing::Nameless);
         let meets = || {
             let before = named.replace(Standing::Root(id));
-            places.remember("export:a", id).unwrap();
+            places.remember("folder:/a", id).unwrap();
             Ok(before)
         };
-        assert_eq!(recognise(&places, &opening, meets).unwrap(), Met::Before);
-        assert!(recognise(&places, &opening, || Ok(Standing::Nameless)).is_err());
-        assert!(recognise(&places, &opening, || Ok(Standing::Root(Id([2; 16])))).is_err());
+        let place = Place { name: "folder:/a".into(), places: &places, opening: &opening };
+        assert_eq!(place.recognise(meets).unwrap(), Met::Before);
+        assert!(place.recognise(|| Ok(Standing::Nameless)).is_err());
+        assert!(place.recognise(|| Ok(Standing::Root(Id([2; 16])))).is_err());
     }
 }

@@ -212,7 +212,6 @@ impl Session<'_> {
             look: hello.wish.dry,
             create: false,
             new_root: hello.wish.new_root,
-            place: format!("export:{}:{}:{}", export.name, hello.sub, export.path.display()),
             state_home: self.exports.state_home.clone(),
             exclusive: None,
         };

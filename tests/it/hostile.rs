@@ -180,7 +180,6 @@ where
         look: false,
         create: false,
         new_root: true,
-        place: "client".into(),
         state_home: options.state_home.clone(),
         exclusive: None,
     };

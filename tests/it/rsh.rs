@@ -333,7 +333,6 @@ async fn sync_twice(world: &World, flow: Flow) -> usize {
             look: false,
             create: false,
             new_root: false,
-            place: "client".into(),
             state_home: options.state_home.clone(),
             exclusive: Some(Duration::from_secs(60)),
         };

@@ -354,6 +354,24 @@ fn a_missing_or_replaced_root_stops_the_run_until_new_root_accepts_it() {
     pair.assert_same();
 }
 
+/// A root that was known as SOURCE only used to be made anew when it was named as TARGET.
+#[test]
+fn a_missing_root_is_missed_in_whatever_role_it_is_named() {
+    let pair = Pair::new().beside();
+    pair.one.write("a", "1", 100);
+    pair.sync();
+    let away = pair.one.root.with_extension("away");
+    std::fs::rename(&pair.one.root, &away).unwrap();
+    for missing in [pair.try_sync(|_| {}), pair.sync_swapped(|_| {})] {
+        let error = missing.map(|_| ()).unwrap_err();
+        let says = format!("cannot sync {}: no folder stands there", pair.one.root.display());
+        assert!(error.exit_code() == 27 && error.to_string().contains(&says), "{error}");
+        assert!(!pair.one.root.exists());
+    }
+    std::fs::rename(&away, &pair.one.root).unwrap();
+    assert_eq!(pair.sync_swapped(|_| {}).unwrap().notices(), "");
+}
+
 #[test]
 fn losing_the_state_of_either_side_deletes_nothing() {
     for side in 0..2 {

@@ -150,7 +150,6 @@ async fn connect_and_sync(
         look: false,
         create: false,
         new_root: false,
-        place: format!("client:{}", folder.display()),
         state_home: options.state_home.clone(),
         exclusive: Some(options.timeout),
     };

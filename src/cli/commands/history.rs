@@ -170,6 +170,9 @@ fn preview(versions: &[Version], out: &mut dyn Write) -> Result<(), Stop> {
 }
 
 fn report(results: &[StepResult], done: &str, out: &mut dyn Write) -> Result<ExitCode, Stop> {
+    if results.is_empty() {
+        printed(writeln!(out, "nothing {done}: all of it is as it was before"))?;
+    }
     let mut code = ExitCode::InSync;
     for (path, result) in results {
         let line = match result {

@@ -65,7 +65,6 @@ pub(crate) fn sync_shown(
         look: options.dry,
         create: pair.one_is_source,
         new_root: options.new_root,
-        place: format!("client:{}", absolute(&pair.two)?.display()),
         state_home: options.state_home.clone(),
         exclusive: Some(options.timeout),
     };
@@ -90,7 +89,7 @@ pub(crate) fn sync_shown(
                 let remote = Remote {
                     export: folder.name.clone(),
                     sub: RelPath::root(),
-                    place: format!("local:{}", folder.path.display()),
+                    place: format!("folder:{}", folder.path.display()),
                     name,
                 };
                 let exports = Exports::new(vec![folder], options.state_home.clone());
@@ -225,10 +224,9 @@ pub(crate) fn rules(filters: &[Filter]) -> Result<Rules, Stop> {
     Rules::of_options(&choices).map_err(|error| Stop::new(ExitCode::Usage, error))
 }
 
-/// A path as it is remembered: absolute, links in it resolved where it exists.
+/// A path as it is remembered.
 pub(crate) fn absolute(path: &Path) -> Result<std::path::PathBuf, Stop> {
-    let found = path.canonicalize().or_else(|_| std::path::absolute(path));
-    found.map_err(|error| {
+    crate::session::resolved(path).map_err(|error| {
         Stop::root(format_args!("cannot make sense of the path {}: {error}", path.display()))
     })
 }

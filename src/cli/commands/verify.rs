@@ -33,7 +33,6 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, Stop> {
         look: true,
         create: false,
         new_root: false,
-        place: format!("client:{}", absolute(&args.pair.two)?.display()),
         state_home: options.state_home.clone(),
         exclusive: None,
     };
@@ -58,7 +57,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, Stop> {
                     export: "source".into(),
                     sub: RelPath::root(),
                     name: path.display().to_string(),
-                    place: format!("local:{}", path.display()),
+                    place: format!("folder:{}", path.display()),
                 };
                 let folders = vec![Export { name: "source".into(), path }];
                 let state_home = options.state_home.clone();

@@ -368,7 +368,6 @@ async fn sync_here(
         look: options.dry,
         create: true,
         new_root: options.new_root,
-        place: format!("client:{}", target.display()),
         state_home: options.state_home.clone(),
         exclusive: Some(options.timeout),
     };
