@@ -47,6 +47,10 @@ pub struct ServeArgs {
     /// Serve one client on stdin and stdout, which an outer ssh has authenticated
     #[arg(long, conflicts_with_all = ["listen", "user", "authorized_keys", "host_key", "max_clients"])]
     pub stdio: bool,
+    /// Confine the process to the exports by Landlock: auto (default: where the kernel can), always, never
+    #[arg(long, value_name = "WHEN", value_enum, hide_possible_values = true, hide_default_value = true)]
+    #[arg(default_value = "auto")]
+    pub sandbox: Sandbox,
     /// Log to this file instead of stderr
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
@@ -62,6 +66,18 @@ pub struct Export {
     pub name: Name,
     /// Where it is.
     pub dir: PathBuf,
+}
+
+/// `--sandbox`.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Sandbox {
+    /// Where the kernel can.
+    #[default]
+    Auto,
+    /// Or not start.
+    Always,
+    /// Not at all.
+    Never,
 }
 
 /// `--log-format`.

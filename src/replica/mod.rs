@@ -19,6 +19,7 @@ mod opening;
 mod order;
 pub mod pairs;
 pub mod perform;
+pub mod pinned;
 pub mod places;
 mod pool;
 pub mod prune;
@@ -31,5 +32,6 @@ pub mod source;
 pub mod stage;
 pub mod state;
 pub mod step;
+pub mod temporary;
 #[cfg(test)]
 mod testing;

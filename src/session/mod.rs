@@ -15,6 +15,7 @@ mod compare;
 mod control;
 mod delta;
 mod error;
+mod exports;
 mod greeting;
 mod hashes;
 #[cfg(test)]
@@ -43,10 +44,11 @@ pub use again::sync;
 pub use client::Remote;
 pub use clock::Clock;
 pub use error::SessionError;
+pub use exports::{Export, Exports};
 pub use local::{Local, Opening};
 pub use options::{Options, Retries, Way};
 pub use place::resolved;
-pub use server::{Export, Exports, Served, serve};
+pub use server::{Came, Served, serve};
 pub use together::{Together, sync_together};
 pub use verify::{Verified, verify};
 

@@ -1,16 +1,14 @@
 //! One sync seen from System 1: answers, and does its own half.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinSet;
 
 use super::blocking;
 use super::budget::Budget;
-use super::clock::Clock;
 use super::control::Control;
 use super::error::SessionError;
+use super::exports::Exports;
 use super::hashes::ask_hashes;
 use super::listing::{Have, list};
 use super::local::{Local, Opening};
@@ -26,95 +24,56 @@ use crate::core::guard::MaxDelete;
 use crate::core::policy::May;
 use crate::core::reconcile::reconcile;
 use crate::core::side::{Side, Sides};
-use crate::protocol::message::{Begin, Hello, Keep, MAX_HAVE, MAX_PATHS, Message, Welcome};
+use crate::protocol::message::{Begin, Hello, MAX_HAVE, MAX_PATHS, Message, Welcome};
 use crate::protocol::rows::{Row, tree_of};
 use crate::protocol::{codec, extension};
 use crate::replica::filter::Rules;
 use crate::replica::identity::Id;
 use crate::ssh::Connection;
 
-/// A folder that this system offers.
-#[derive(Clone, Debug)]
-pub struct Export {
-    /// What clients call it.
-    pub name: String,
-    /// Where it is.
-    pub path: PathBuf,
-}
-
-/// What System 1 offers, and to what extent.
-#[derive(Clone, Debug)]
-pub struct Exports {
-    /// The folders.
-    pub folders: Vec<Export>,
-    /// Nothing is ever changed here.
-    pub read_only: bool,
-    /// Nothing is ever deleted here.
-    pub no_delete: bool,
-    /// What losers are kept for at least, whatever a client asks; none where the client's word counts alone.
-    pub least: Option<Keep>,
-    /// Where what must live outside the roots is kept.
-    pub state_home: PathBuf,
-    /// How long a client may give no sign of life; [`Duration::MAX`]: for ever.
-    pub patience: Duration,
-    /// This system's clock.
-    pub clock: Clock,
-}
-
-impl Exports {
-    /// How long losers are kept here: the side that loses them decides, and a client may only ask for longer.
-    fn kept(&self, wished: Option<Keep>) -> Option<Keep> {
-        let Some(least) = self.least else { return wished };
-        let days = wished.map_or(0, |wished| wished.days).max(least.days);
-        Some(Keep { days, ..least })
-    }
-
-    /// Offers `folders`, to do anything with them.
-    pub fn new(folders: Vec<Export>, state_home: PathBuf) -> Exports {
-        let (clock, patience) = (Clock::default(), PATIENCE);
-        Exports { folders, read_only: false, no_delete: false, least: None, state_home, patience, clock }
-    }
-
-    fn find(&self, name: &str) -> Result<&Export, SessionError> {
-        let known = || self.folders.iter().map(|export| export.name.as_str()).collect::<Vec<_>>().join(", ");
-        self.folders.iter().find(|export| export.name == name).ok_or_else(|| {
-            SessionError::Refused(format!("cannot find the export {name}: this server offers {}", known()))
-        })
-    }
-
-    fn may(&self) -> May {
-        May { write: !self.read_only, delete: !self.read_only && !self.no_delete }
-    }
-}
-
-/// How long a client may be silent if nobody says otherwise.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What one client's run did, for the log.
+/// What one client's run did until it ended, however it ended; for the log.
 #[derive(Clone, Debug, Default)]
 pub struct Served {
-    /// The export that the client named, and the folder below it.
+    /// The export that the client named, and the folder below it; empty if it named none.
     pub root: String,
-    /// Files received and sent.
+    /// Files received whole and sent.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
     /// Acts that could not be done here.
     pub failed: u64,
+    /// How far it came.
+    pub came: Came,
 }
 
-/// Serves one client's sync over its connection, to its end.
+/// How far a run came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Came {
+    /// To a question: nothing differed, or nothing more was wanted.
+    #[default]
+    Looked,
+    /// To the plan, and a guard or a dry run was the end of it.
+    Planned,
+    /// To files that travel.
+    Transferred,
+    /// To the end of its acts.
+    Performed,
+}
+
+/// Serves one client's sync over its connection, to its end. What was done until an error counts too.
 pub async fn serve(
     connection: Connection,
     exports: &Exports,
     progress: Arc<dyn Progress>,
-) -> Result<Served, SessionError> {
+) -> (Served, Result<(), SessionError>) {
     let control = Control::new(connection.clone(), exports.patience, "the client");
-    let result = Session { connection: &connection, control: &control, exports, progress }.run().await;
+    let served = Mutex::default();
+    let session = Session { connection: &connection, control: &control, exports, progress, served: &served };
+    let result = session.run().await;
     if let Err(error) = &result {
         control.refuse(error).await;
     }
-    result
+    (served.into_inner().unwrap_or_else(PoisonError::into_inner), result)
 }
 
 struct Session<'a> {
@@ -122,6 +81,7 @@ struct Session<'a> {
     control: &'a Control,
     exports: &'a Exports,
     progress: Arc<dyn Progress>,
+    served: &'a Mutex<Served>,
 }
 
 /// A client's root on this side, and what this side lets it do.
@@ -153,8 +113,14 @@ struct Compared {
 }
 
 impl Session<'_> {
-    async fn run(&self) -> Result<Served, SessionError> {
+    /// Notes what was done, for whoever reads of it when all is over.
+    fn note(&self, note: impl FnOnce(&mut Served)) {
+        note(&mut self.served.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    async fn run(&self) -> Result<(), SessionError> {
         let (_, hello) = codec::decode_hello(&self.control.receive_bytes().await?)?;
+        self.note(|served| served.root = root_of(&hello));
         let clock = self.exports.clock.now();
         extension::bwlimit(&hello.extensions).iter().for_each(|rate| self.connection.limit(*rate));
         let opened = match self.open(&hello).await {
@@ -185,20 +151,11 @@ impl Session<'_> {
         let Message::Begin(begin) = self.control.receive().await? else {
             return Err(SessionError::broke("it did not begin with a beginning"));
         };
-        let root = if hello.sub.is_root() {
-            hello.export.clone()
-        } else {
-            format!("{}/{}", hello.export, hello.sub)
-        };
-        let served = Served { root, ..Served::default() };
         match self.answer(&opened.local, &mut scanned).await? {
-            Asked::Done => {
-                opened.local.store_index(scanned.changes, scanned.since, None).await?;
-                Ok(served)
-            }
+            Asked::Done => opened.local.store_index(scanned.changes, scanned.since, None).await,
             Asked::Compared(rows, compared) => {
                 let half = Half { session: self, hello: &hello, begin, clock, opened };
-                half.carry_out(scanned, rows, compared, served).await
+                half.carry_out(scanned, rows, compared).await
             }
         }
     }
@@ -208,6 +165,7 @@ impl Session<'_> {
         let theirs = Rules::try_from(hello.rules.clone())
             .map_err(|error| SessionError::Protocol(error.to_string()))?;
         let export = self.exports.find(&hello.export)?.clone();
+        self.exports.reachable(&export)?;
         let opening = Opening {
             look: hello.wish.dry,
             create: false,
@@ -263,6 +221,14 @@ impl Session<'_> {
     }
 }
 
+/// The folder that a client named, as it named it.
+fn root_of(hello: &Hello) -> String {
+    match hello.sub.is_root() {
+        true => hello.export.clone(),
+        false => format!("{}/{}", hello.export, hello.sub),
+    }
+}
+
 /// The most paths that could not be scanned that are told one by one.
 const MAX_PROBLEMS: usize = 200;
 
@@ -281,8 +247,7 @@ impl Half<'_> {
         scanned: Scanned,
         rows: Vec<Row>,
         compared: Compared,
-        mut served: Served,
-    ) -> Result<Served, SessionError> {
+    ) -> Result<(), SessionError> {
         let (control, wish) = (self.session.control, &self.hello.wish);
         let tree = tree_of(rows, &scanned.snapshot, Sides { one: self.clock, two: self.begin.clock })
             .map_err(|error| SessionError::Protocol(error.to_string()))?;
@@ -306,31 +271,33 @@ impl Half<'_> {
             wish.max_delete.parse().map_err(|_| SessionError::broke("it set no limit on deletions"))?;
         let guard = work.guard(limit, compared.entries, compared.base);
         control.send(&Message::Agreed { guard: guard.as_ref().err().map(SessionError::refusal) }).await?;
+        self.session.note(|served| served.came = Came::Planned);
         if guard.is_err() || compared.stopped {
-            return Ok(served);
+            return Ok(());
         }
         let needs = if wish.dry { work.needed() } else { work.prepare(compared.run)? };
-        served.files = needs.len() as u64;
-        served.bytes = needs.iter().map(|need| work.size(need.item)).sum();
         control.send_list(needs, |_| 16, Message::Needs).await?;
         control.send(&Message::NeedsEnd).await?;
         if wish.dry {
-            return Ok(served);
+            return Ok(());
         }
+        self.session.note(|served| served.came = Came::Transferred);
         let work = Arc::new(work);
-        self.transfer(&work, &mut served).await?;
+        self.transfer(&work).await?;
         // Written before the acts, so that their last sync makes it durable: System 2 commits its base only after.
         if let Some(peer) = self.hello.root {
             self.opened.local.announce(Id(peer), self.begin.base.map(Id), compared.run).await?;
         }
         let results = perform(work.clone(), compared.run, self.session.exports.kept(wish.keep)).await?;
-        served.failed = results.failed.len() as u64;
-        self.report(&work, compared.run, results).await?;
-        Ok(served)
+        self.session.note(|served| {
+            served.failed = results.failed.len() as u64;
+            served.came = Came::Performed;
+        });
+        self.report(&work, compared.run, results).await
     }
 
     /// Serves file channels until the client says that every transfer has ended and everything needed is here.
-    async fn transfer(&self, work: &Arc<Work>, served: &mut Served) -> Result<(), SessionError> {
+    async fn transfer(&self, work: &Arc<Work>) -> Result<(), SessionError> {
         let mut files = JoinSet::new();
         let mut ended = false;
         // Only files under way are work: with none, this side waits for those that the client is to bring.
@@ -355,10 +322,12 @@ impl Half<'_> {
                     _ => return Err(SessionError::broke("it sent a message that has no place among transfers")),
                 },
                 Some(file) = files.join_next() => {
-                    let sent = file.map_err(|_| SessionError::Connection("the transfer of a file failed; please report this".into()))?;
-                    if let Some(bytes) = sent {
-                        served.files += 1;
-                        served.bytes += bytes;
+                    let travelled = file.map_err(|_| SessionError::Connection("the transfer of a file failed; please report this".into()))?;
+                    if let Some(bytes) = travelled {
+                        self.session.note(|served| {
+                            served.files += 1;
+                            served.bytes += bytes;
+                        });
                     }
                 }
             }

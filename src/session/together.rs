@@ -8,10 +8,11 @@ use tokio::task::JoinSet;
 use super::again::sync;
 use super::client::Remote;
 use super::error::SessionError;
+use super::exports::Exports;
 use super::local::Local;
 use super::options::Options;
 use super::progress::{Outcome, Progress, Silent};
-use super::server::{Exports, serve};
+use super::server::serve;
 use crate::ssh::{self, ClientConfig, Connection, Flow, Host, Login, ServerConfig, Stream};
 use crate::transport::memory;
 

@@ -325,7 +325,7 @@ fn aborted_there(changed: bool, text: &[u8]) -> Broken {
 /// Serves one channel that the client opened: sends what it asks for, or receives what it brings.
 ///
 /// What is not in the plan, or was brought already, is not taken: the channel is dropped.
-/// Returns how many bytes of content were sent, if any were asked for.
+/// Returns how many bytes of content travelled, if the file did so whole.
 pub(crate) async fn serve_file(work: Arc<Work>, mut channel: Channel) -> Option<u64> {
     let mut frames = FrameReader::default();
     let (opening, first) = opening(&mut frames, &mut channel.reader).await.ok()?;
@@ -355,6 +355,7 @@ pub(crate) async fn serve_file(work: Arc<Work>, mut channel: Channel) -> Option<
         if received.is_err() {
             work.failed(item, Failure::Failed("the connection was lost".into()));
         }
+        return work.has_arrived(item).then(|| size.saturating_sub(offset));
     }
     None
 }

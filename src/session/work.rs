@@ -312,6 +312,11 @@ impl Work {
         self.progress.event(&Event::Finished { id: item.into(), ok: true });
     }
 
+    /// Whether the item's content is here, whole.
+    pub(crate) fn has_arrived(&self, item: u32) -> bool {
+        self.state().staged.contains_key(&(item as usize))
+    }
+
     pub(crate) fn failed(&self, item: u32, failure: Failure) {
         self.state().failed.insert(item as usize, failure);
         self.progress.event(&Event::Finished { id: item.into(), ok: false });

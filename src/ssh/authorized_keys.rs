@@ -145,6 +145,12 @@ impl AuthorizedKeys {
         self.entries.len()
     }
 
+    /// The folders that lines name as the only ones of their keys, as they are written.
+    pub fn folders(&self) -> impl Iterator<Item = &Path> {
+        let exports = self.entries.iter().filter_map(|entry| entry.options.limits.exports.as_ref());
+        exports.flatten().map(|export| export.dir.as_path())
+    }
+
     /// Whether nobody may log in.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

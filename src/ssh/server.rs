@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use russh::keys::PrivateKey;
@@ -175,7 +176,8 @@ where
 /// A [`Host`] that listens on TCP.
 pub struct Server {
     host: Arc<Host>,
-    listener: TcpListener,
+    /// At least one.
+    listeners: Vec<TcpListener>,
 }
 
 impl Server {
@@ -184,7 +186,20 @@ impl Server {
     /// # Errors
     /// The address cannot be listened on.
     pub async fn bind(config: ServerConfig, address: impl ToSocketAddrs) -> std::io::Result<Self> {
-        Ok(Self { host: Host::new(config), listener: TcpListener::bind(address).await? })
+        Ok(Self { host: Host::new(config), listeners: vec![TcpListener::bind(address).await?] })
+    }
+
+    /// Serves on sockets that listen already and do not block, as a service manager passes them.
+    ///
+    /// # Errors
+    /// There are none, or one cannot be waited for.
+    pub fn over(config: ServerConfig, listeners: Vec<std::net::TcpListener>) -> std::io::Result<Self> {
+        let listeners: Result<Vec<_>, _> = listeners.into_iter().map(TcpListener::from_std).collect();
+        let listeners = listeners?;
+        match listeners.is_empty() {
+            true => Err(std::io::Error::other("there is no socket to listen on")),
+            false => Ok(Self { host: Host::new(config), listeners }),
+        }
     }
 
     /// Where it listens: with the port, if 0 was asked for.
@@ -192,7 +207,22 @@ impl Server {
     /// # Errors
     /// The system does not tell.
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.listeners
+            .first()
+            .map_or_else(|| Err(std::io::ErrorKind::NotConnected.into()), TcpListener::local_addr)
+    }
+
+    /// Everywhere where it listens, as far as the system tells.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    async fn accept(&self) -> std::io::Result<(TcpStream, SocketAddr)> {
+        std::future::poll_fn(|cx| {
+            let mut accepted = self.listeners.iter().map(|listener| listener.poll_accept(cx));
+            accepted.find(Poll::is_ready).unwrap_or(Poll::Pending)
+        })
+        .await
     }
 
     /// Serves until `shutdown` resolves; then takes no new clients, and returns when the running syncs have ended. `handler`
@@ -209,14 +239,14 @@ impl Server {
             tokio::select! {
                 () = &mut shutdown => break,
                 Some(_) = guests.join_next() => {}
-                accepted = self.listener.accept() => match accepted {
+                accepted = self.accept() => match accepted {
                     Ok((stream, address)) => self.receive(&mut guests, stream, address, &handler),
                     // Out of descriptors, or the client was gone at once: neither is a reason to stop.
                     Err(_) => tokio::time::sleep(BACK_OFF).await,
                 },
             }
         }
-        drop(self.listener);
+        drop(self.listeners);
         self.host.stopping.send_replace(true);
         while guests.join_next().await.is_some() {}
     }

@@ -25,6 +25,11 @@ const KEPT: &[(&str, &[&str])] = &[
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
     ("indicatif", &["cli"]),
+    ("tracing", &["cli"]),
+    ("tracing_subscriber", &["cli"]),
+    ("listenfd", &["cli"]),
+    ("sd_notify", &["cli"]),
+    ("landlock", &["cli"]),
     ("rusqlite", &["replica"]),
     ("russh", &["ssh"]),
 ];

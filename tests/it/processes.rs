@@ -66,7 +66,7 @@ fn the_command_that_serve_prints_is_the_one_that_works() {
     world.folder1().write("a", "1", 10);
     let server = world.serve();
     let line = server.wait_for("on_the_other_system=");
-    let command = line.split("on_the_other_system=syncfiles ").nth(1).unwrap();
+    let command = line.split("on_the_other_system=\"syncfiles ").nth(1).unwrap().trim_end_matches('"');
     let args: Vec<&str> = command.split(' ').chain(["--accept-new"]).collect();
     world.two.run(&args).expect(0);
     assert_eq!(std::fs::read_to_string(world.two.path("folder1/a")).unwrap(), "1");

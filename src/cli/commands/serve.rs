@@ -1,30 +1,35 @@
 //! `syncfiles serve`: System 1.
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Instant, SystemTime};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+
+use super::keys::Keys;
+use super::listen::listeners;
 use super::log::Log;
+use super::sandbox::{Wanted, confined};
 use super::sync::absolute;
-use super::{Stop, interrupted, places, runtime};
+use super::{Stop, places, runtime};
 use crate::cli::exit::ExitCode;
-use crate::cli::serve_args::ServeArgs;
-use crate::core::shown::Shown;
+use crate::cli::serve_args::{DEFAULT_PORT, ServeArgs};
 use crate::protocol::message::Keep;
 use crate::replica::root::Root;
 use crate::session::progress::Silent;
-use crate::session::{Export, Exports, serve};
-use crate::ssh::authorized_keys::{self, AuthorizedKeys, Limits};
-use crate::ssh::{Authorize, Connection, Grant, Peer, PublicKey, Server, ServerConfig, host_key};
+use crate::session::{Came, Export, Exports, Served, SessionError, serve};
+use crate::ssh::authorized_keys::{self, Limits};
+use crate::ssh::{Connection, Peer, Server, ServerConfig, host_key};
 
 /// Serves until a signal ends it.
 pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Stop> {
-    let log = Log::open(args.log_file.as_deref(), args.log_format, args.stdio)
+    let log = Log::begin(args.log_file.as_deref(), args.log_format, args.stdio)
         .map_err(|error| Stop::root(format_args!("cannot open the log: {error}; check --log-file")))?;
-    let log = Arc::new(log);
     if args.stdio {
-        return super::stdio::run(args, log);
+        return super::stdio::run(args);
     }
     let exports = exports(args)?;
     looked_at(&exports)?;
@@ -32,7 +37,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Stop> {
         Some(user) => user.clone(),
         None => places::user()?,
     };
-    let keys = Arc::new(Keys::load(keys_file(args)?, user.clone(), log.clone())?);
+    let keys = Arc::new(Keys::load(keys_file(args)?, user.clone())?);
     let host_key_file = match &args.host_key {
         Some(file) => file.clone(),
         None => places::config_home()?.join("host_key"),
@@ -43,27 +48,32 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Stop> {
     if let Some(max) = args.max_clients {
         config.max_clients = max as usize;
     }
+    let listeners = listeners(args)?;
+    let wanted = Wanted { more: keys.folders(), keys: Some(keys.file()), log: args.log_file.as_deref() };
+    let exports = confined(args.sandbox, exports, wanted)?;
     runtime()?.block_on(async {
-        let address = args.address();
-        let server = Server::bind(config, address).await.map_err(|error| {
-            Stop::new(
-                ExitCode::Connection,
-                format_args!("cannot listen on {address}: {error}; name another with --listen ADDR:PORT"),
-            )
-        })?;
-        let bound = server.local_addr().unwrap_or(address);
-        greet(&log, bound, &fingerprint, &exports, &user);
-        let handler = handler(exports, log.clone());
-        tokio::spawn(reload(keys));
-        server
-            .run(handler, async {
-                stop_signal().await;
-                log.event("stopping: running transfers are finished first", &[]);
-            })
-            .await;
-        log.event("stopped", &[]);
+        let server = Server::over(config, listeners).map_err(Stop::root)?;
+        // Before anybody is told that this runs: a signal that nobody waits for ends the process.
+        let Signals { hang_up, stop } = Signals::awaited()?;
+        greet(&server, &fingerprint, &exports, &user);
+        tokio::spawn(reload(hang_up, keys, log));
+        tell(&[NotifyState::Ready]);
+        let stopped = async {
+            stop.await;
+            tell(&[NotifyState::Stopping]);
+            info!("stopping: running transfers are finished first");
+        };
+        server.run(handler(exports), stopped).await;
+        info!("stopped");
         Ok(ExitCode::InSync)
     })
+}
+
+/// Tells the service manager, if one wants to know.
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        warn!(because = %error, "cannot tell the service manager");
+    }
 }
 
 /// What is offered.
@@ -98,148 +108,121 @@ fn keys_file(args: &ServeArgs) -> Result<PathBuf, Stop> {
 }
 
 /// Says on start what a user needs for the other system.
-fn greet(log: &Log, bound: SocketAddr, fingerprint: &str, exports: &Exports, user: &str) {
-    log.event("serving", &[("address", bound.to_string()), ("host_key", fingerprint.into())]);
-    let port = if bound.port() == crate::cli::serve_args::DEFAULT_PORT {
-        String::new()
-    } else {
-        format!("--port {} ", bound.port())
+fn greet(server: &Server, fingerprint: &str, exports: &Exports, user: &str) {
+    let addresses = server.local_addrs();
+    for address in &addresses {
+        info!(%address, host_key = fingerprint, "serving");
+    }
+    let Some(bound) = addresses.first() else { return };
+    let port = match bound.port() {
+        DEFAULT_PORT => String::new(),
+        port => format!("--port {port} "),
     };
     let host = if bound.ip().is_unspecified() { "THIS-HOST".to_owned() } else { bound.ip().to_string() };
     let host = if host.contains(':') { format!("[{host}]") } else { host };
-    for export in &exports.folders {
-        let command = format!("syncfiles {port}{user}@{host}:{} ./{}", export.name, export.name);
-        log.event(
-            "export",
-            &[
-                ("name", export.name.clone()),
-                ("folder", export.path.display().to_string()),
-                ("on_the_other_system", command),
-            ],
-        );
+    for Export { name, path } in &exports.folders {
+        let command = format!("syncfiles {port}{user}@{host}:{name} ./{name}");
+        info!(%name, folder = %path.display(), on_the_other_system = %command, "export");
     }
 }
 
-/// Who may log in: read at the start, and again on SIGHUP.
-struct Keys {
-    file: PathBuf,
-    user: String,
-    keys: RwLock<AuthorizedKeys>,
-    log: Arc<Log>,
+/// What a running server is told by.
+struct Signals<F> {
+    hang_up: Signal,
+    /// Resolves when it is to stop.
+    stop: F,
 }
 
-impl Keys {
-    fn load(file: PathBuf, user: String, log: Arc<Log>) -> Result<Keys, Stop> {
-        let keys = read_keys(&file, &log).map_err(Stop::start)?;
-        if keys.is_empty() {
-            return Err(Stop::start(format_args!(
-                "nobody could log in: {} holds no usable key; add the client's public key",
-                Shown(file.as_os_str().as_encoded_bytes())
-            )));
-        }
-        Ok(Keys { file, user, keys: RwLock::new(keys), log })
-    }
-
-    fn reload(&self) {
-        match read_keys(&self.file, &self.log) {
-            Ok(keys) => {
-                self.log.event("read the authorized keys again", &[("keys", keys.len().to_string())]);
-                *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
-            }
-            Err(error) => self.log.event("kept the old authorized keys", &[("because", error)]),
-        }
-    }
-}
-
-fn read_keys(file: &Path, log: &Log) -> Result<AuthorizedKeys, String> {
-    let (keys, notes) = AuthorizedKeys::load(file).map_err(|error| error.to_string())?;
-    for note in notes {
-        log.event("refused a line of authorized_keys", &[("note", note.to_string())]);
-    }
-    Ok(keys)
-}
-
-impl Authorize for Keys {
-    fn authorize(&self, user: &str, key: &PublicKey, address: Option<SocketAddr>) -> Option<Grant> {
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let from = address.map(|address| address.ip());
-        let denied = match keys.authorize(key, from, SystemTime::now()) {
-            Ok(limits) if user == self.user => return Some(Arc::new(limits.clone())),
-            Ok(_) => "the user name is another".to_owned(),
-            Err(denied) => denied.to_string(),
-        };
-        let fields = [
-            ("user", user.to_owned()),
-            ("key", host_key::fingerprint(key)),
-            ("from", from.map(|ip| ip.to_string()).unwrap_or_default()),
-            ("because", denied),
-        ];
-        self.log.event("refused a login", &fields);
-        None
-    }
-}
-
-async fn reload(keys: Arc<Keys>) {
-    let Ok(mut hang_up) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else {
-        return;
-    };
-    while hang_up.recv().await.is_some() {
-        let keys = keys.clone();
-        let _ = tokio::task::spawn_blocking(move || keys.reload()).await;
-    }
-}
-
-/// SIGTERM or SIGINT; SIGHUP means something else here.
-async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut term) => {
+impl Signals<()> {
+    /// From now on signals are waited for; those that come before anybody looks count too.
+    fn awaited() -> Result<Signals<impl Future<Output = ()>>, Stop> {
+        let wait =
+            |kind| signal(kind).map_err(|error| Stop::root(format_args!("cannot wait for signals: {error}")));
+        let mut term = wait(SignalKind::terminate())?;
+        let mut interrupt = wait(SignalKind::interrupt())?;
+        let stop = async move {
             tokio::select! {
                 _ = term.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
+                _ = interrupt.recv() => {}
             }
+        };
+        Ok(Signals { hang_up: wait(SignalKind::hangup())?, stop })
+    }
+}
+
+/// On each SIGHUP reads the keys again, and goes on in a new log where the old one was moved away.
+async fn reload(mut hang_up: Signal, keys: Arc<Keys>, log: Log) {
+    let log = Arc::new(log);
+    while hang_up.recv().await.is_some() {
+        let (keys, log) = (keys.clone(), log.clone());
+        // Both together are what systemd's Type=notify-reload waits for.
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            tell(&[NotifyState::Reloading, now]);
         }
-        Err(_) => interrupted().await,
+        let reloading = move || {
+            if let Err(error) = log.reopen() {
+                warn!(because = %error, "kept the old log file");
+            }
+            keys.reload();
+        };
+        let _ = tokio::task::spawn_blocking(reloading).await;
+        tell(&[NotifyState::Ready]);
     }
 }
 
 type Handling = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Serves each client, and writes one line about its run.
-pub(super) fn handler(
-    exports: Exports,
-    log: Arc<Log>,
-) -> impl Fn(Connection, Peer) -> Handling + Send + Sync + 'static {
+/// Serves each client, and writes one line when it comes and one about its run.
+pub(super) fn handler(exports: Exports) -> impl Fn(Connection, Peer) -> Handling + Send + Sync + 'static {
     let exports = Arc::new(exports);
+    let count = AtomicU64::new(1);
     move |connection, peer| {
-        let (exports, log) = (exports.clone(), log.clone());
+        let (exports, client) = (exports.clone(), count.fetch_add(1, Ordering::Relaxed));
         Box::pin(async move {
+            let Peer { user, fingerprint: key, .. } = &peer;
+            let from = peer.address.map(|address| address.to_string()).unwrap_or_default();
+            info!(client, user, key, from, "logged in");
             let began = Instant::now();
             let exports = granted(&exports, &peer);
-            let served = serve(connection, &exports, Arc::new(Silent)).await;
-            let mut fields = vec![
-                ("user", peer.user.clone()),
-                ("key", peer.fingerprint.clone()),
-                ("from", peer.address.map(|address| address.to_string()).unwrap_or_default()),
-            ];
-            let event = match served {
-                Ok(served) => {
-                    fields.extend([
-                        ("root", served.root),
-                        ("files", served.files.to_string()),
-                        ("bytes", served.bytes.to_string()),
-                        ("failed", served.failed.to_string()),
-                    ]);
-                    "served"
+            let (served, ended) = serve(connection, &exports, Arc::new(Silent)).await;
+            let seconds = began.elapsed().as_secs_f64();
+            let outcome = outcome(&served, &ended);
+            let Served { root, files, bytes, failed, .. } = served;
+            match ended {
+                Ok(()) => {
+                    info!(client, user, key, from, root, files, bytes, failed, seconds, outcome, "served")
                 }
                 Err(error) => {
-                    fields.push(("because", error.to_string()));
-                    "ended a client's run early"
+                    let (because, code) = (error.to_string(), error.exit_code());
+                    warn!(
+                        client,
+                        user,
+                        key,
+                        from,
+                        root,
+                        files,
+                        bytes,
+                        failed,
+                        seconds,
+                        outcome,
+                        code,
+                        because,
+                        "ended a client's run early"
+                    );
                 }
-            };
-            fields.push(("seconds", format!("{:.2}", began.elapsed().as_secs_f64())));
-            log.event(event, &fields);
+            }
         })
+    }
+}
+
+/// How a run ended, in a word or two.
+fn outcome(served: &Served, ended: &Result<(), SessionError>) -> &'static str {
+    match (ended, served.came) {
+        (Err(_), _) => "stopped",
+        (Ok(()), _) if served.failed > 0 => "some failed",
+        (Ok(()), Came::Looked) => "nothing to do",
+        (Ok(()), Came::Planned) => "only planned",
+        (Ok(()), Came::Transferred | Came::Performed) => "done",
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::task::JoinSet;
 
-use super::log::Log;
+use super::sandbox::{Wanted, confined};
 use super::serve::{exports, handler};
 use super::{Stop, interrupted, places, runtime};
 use crate::cli::exit::ExitCode;
@@ -24,18 +24,19 @@ use crate::transport::stdio::{self, Input};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Serves one client until its end of the pipe closes.
-pub(crate) fn run(args: &ServeArgs, log: Arc<Log>) -> Result<ExitCode, Stop> {
+pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Stop> {
     if std::io::stdin().is_terminal() {
         return Err(Stop::new(
             ExitCode::Usage,
             "cannot serve on a terminal: --stdio is for an outer ssh; on the other system run syncfiles -e ssh HOST:FOLDER DIR",
         ));
     }
-    let exports = exports(args)?;
+    let wanted = Wanted { log: args.log_file.as_deref(), ..Wanted::default() };
+    let exports = confined(args.sandbox, exports(args)?, wanted)?;
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
         tokio::select! {
-            ended = serve(exports, log) => ended,
+            ended = serve(exports) => ended,
             () = interrupted() => Err(Stop::new(ExitCode::Interrupted, "interrupted")),
         }
     });
@@ -44,7 +45,7 @@ pub(crate) fn run(args: &ServeArgs, log: Arc<Log>) -> Result<ExitCode, Stop> {
     ended
 }
 
-async fn serve(exports: Exports, log: Arc<Log>) -> Result<ExitCode, Stop> {
+async fn serve(exports: Exports) -> Result<ExitCode, Stop> {
     let lost = |error| Stop::new(ExitCode::Connection, format_args!("cannot use stdin and stdout: {error}"));
     let (input, mut output) = stdio::take().map_err(lost)?;
     let mut input = BufReader::with_capacity(128 * 1024, input);
@@ -54,7 +55,7 @@ async fn serve(exports: Exports, log: Arc<Log>) -> Result<ExitCode, Stop> {
     let mut mux = Mux::server(input, output);
     let nobody = Arc::new(|_: &str, _: &_, _| None::<Grant>);
     let host = Host::new(ServerConfig::new(vec![host_key::ephemeral()], nobody));
-    let handler = Arc::new(known(handler(exports, log)));
+    let handler = Arc::new(known(handler(exports)));
     let mut guests = JoinSet::new();
     loop {
         tokio::select! {

@@ -66,11 +66,15 @@ impl World {
         Server::start(self.one.syncfiles(args))
     }
 
+    /// `syncfiles` with just these arguments, started by a shell script that ends in `exec "$0" "$@"`.
+    pub fn serve_by(&self, script: &str, args: &[&str]) -> Command {
+        let program = ["-c", script, env!("CARGO_BIN_EXE_syncfiles")];
+        self.one.command("sh", &[&program[..], args].concat())
+    }
+
     /// `syncfiles serve folder1`, started by a shell script that ends in `exec "$0" "$@"`.
     pub fn serve_limited(&self, script: &str) -> Server {
-        let program = ["-c", script, env!("CARGO_BIN_EXE_syncfiles")];
-        let args = [&program[..], &["serve", "--listen", "127.0.0.1:0", "folder1"]].concat();
-        Server::start(self.one.command("sh", &args))
+        Server::start(self.serve_by(script, &["serve", "--listen", "127.0.0.1:0", "folder1"]))
     }
 
     /// `syncfiles alice@127.0.0.1:folder1 folder2` with options.
