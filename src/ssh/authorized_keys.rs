@@ -3,6 +3,7 @@
 //! The same file may serve a stock sshd, so a line never allows more here than there: a line with an option
 //! that is not understood is not used, and a note says so.
 
+mod certificate;
 mod command;
 mod expiry;
 mod from;
@@ -14,11 +15,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use russh::keys::PublicKey;
+use russh::keys::{Certificate, PublicKey};
 use thiserror::Error;
 
 pub use self::command::{Export, Limits};
 
+use self::certificate::Login;
 use self::options::Options;
 use super::key_file::{read_small, shown};
 use super::key_text;
@@ -90,11 +92,22 @@ pub enum AuthorizedKeysError {
 }
 
 /// Why a key may not log in; for the server's log, the client is told nothing.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Denied {
     /// No line has the key.
     #[error("the key is not among the authorized keys")]
     Unlisted,
+    /// No line has the key that signed the certificate as an authority.
+    #[error("the certificate's authority is not among the authorized keys")]
+    Authority,
+    /// A certificate of the line's authority is not good enough.
+    #[error("the certificate is not used (line {line}): {why}")]
+    Certificate {
+        /// The line.
+        line: usize,
+        /// The reason, fit to print.
+        why: String,
+    },
     /// The line's `from=` does not admit the client's address.
     #[error("line {0} does not admit the key from this address")]
     Address(usize),
@@ -167,9 +180,42 @@ impl AuthorizedKeys {
         now: SystemTime,
     ) -> Result<&Limits, Denied> {
         let mut denied = Denied::Unlisted;
-        for entry in self.entries.iter().filter(|entry| entry.key.key_data() == key.key_data()) {
+        let listed = |entry: &&Entry| !entry.options.authority && entry.key.key_data() == key.key_data();
+        for entry in self.entries.iter().filter(listed) {
             match entry.admits(from, now) {
                 Ok(()) => return Ok(&entry.options.limits),
+                Err(reason) => denied = reason,
+            }
+        }
+        Err(denied)
+    }
+
+    /// Whether some lines are not a client's key but that of an authority: then any key may come with a certificate.
+    pub fn has_authorities(&self) -> bool {
+        self.entries.iter().any(|entry| entry.options.authority)
+    }
+
+    /// The limits of a certificate with which a client at `from` logs in as `user`, and whose key it has proved to hold: those
+    /// of the first line that admits it, narrowed by its own.
+    pub fn certify(
+        &self,
+        certificate: &Certificate,
+        user: &str,
+        from: Option<IpAddr>,
+        now: SystemTime,
+    ) -> Result<Limits, Denied> {
+        let mut denied = Denied::Authority;
+        let signer = certificate.signature_key();
+        for entry in
+            self.entries.iter().filter(|entry| entry.options.authority && entry.key.key_data() == signer)
+        {
+            let login = Login { user, from, now };
+            let judged = entry.admits(from, now).and_then(|()| {
+                certificate::judge(certificate, entry, login)
+                    .map_err(|why| Denied::Certificate { line: entry.line, why })
+            });
+            match judged {
+                Ok(limits) => return Ok(limits),
                 Err(reason) => denied = reason,
             }
         }

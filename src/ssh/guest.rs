@@ -161,16 +161,19 @@ impl Guest {
     }
 }
 
-/// The key in a certificate, and who says so: what a log must tell apart.
-pub(super) fn describe(certificate: &Certificate) -> String {
+/// The key in a certificate, and who says so: what a log must tell apart. Anybody can sign anything: the name is cut.
+pub fn describe(certificate: &Certificate) -> String {
+    let name: String = certificate.key_id().chars().take(MOST_OF_A_NAME).collect();
     format!(
         "{} certified as {} (serial {}) by {}",
         certificate.public_key().fingerprint(HashAlg::Sha256),
-        Shown(certificate.key_id().as_bytes()),
+        Shown(name.as_bytes()),
         certificate.serial(),
         certificate.signature_key().fingerprint(HashAlg::Sha256)
     )
 }
+
+const MOST_OF_A_NAME: usize = 64;
 
 fn rejected() -> Auth {
     Auth::Reject {

@@ -13,7 +13,7 @@ const MIN_RSA_BITS: u32 = 2048;
 /// Why a key was not taken. The texts continue a sentence about a line or a file.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(super) enum KeyFault {
-    #[error("certificates are not supported; use the plain key")]
+    #[error("a certificate is no key; write the plain key, or cert-authority and the key of its authority")]
     Certificate,
     #[error("DSA keys are too weak; use an ed25519 key")]
     Dsa,

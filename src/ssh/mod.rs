@@ -38,6 +38,7 @@ pub use connection::Connection;
 pub use error::{CarrierError, ConnectError};
 pub use flow::Flow;
 pub use frame::MAX_MESSAGE;
+pub use guest::describe;
 pub use identities::{AskSecret, Identities, Wanted};
 pub use login::Login;
 pub use opening::Opening;

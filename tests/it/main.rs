@@ -13,6 +13,7 @@
 mod architecture;
 mod benchmarks;
 mod carrier;
+mod certificates;
 mod colours;
 mod connecting;
 mod decisions;

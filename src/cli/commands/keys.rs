@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::{Stop, places};
 use crate::core::shown::Shown;
 use crate::ssh::authorized_keys::AuthorizedKeys;
-use crate::ssh::{Authorize, Grant, PublicKey, host_key};
+use crate::ssh::{Authorize, Certificate, Grant, PublicKey, describe, host_key};
 
 /// See the module.
 pub(super) struct Keys {
@@ -77,6 +77,24 @@ impl Authorize for Keys {
             Err(denied) => denied.to_string(),
         };
         refused(user, &host_key::fingerprint(key), address, &denied);
+        None
+    }
+
+    /// With authorities any key may come with a certificate, which only its signature shows.
+    fn welcome(&self, user: &str, key: &PublicKey, address: Option<SocketAddr>) -> bool {
+        let authorities = self.keys.read().unwrap_or_else(PoisonError::into_inner).has_authorities();
+        authorities || self.authorize(user, key, address).is_some()
+    }
+
+    fn certify(&self, user: &str, certificate: &Certificate, address: Option<SocketAddr>) -> Option<Grant> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let from = address.map(|address| address.ip());
+        let denied = match keys.certify(certificate, &self.user, from, SystemTime::now()) {
+            Ok(limits) if user == self.user => return Some(Arc::new(limits)),
+            Ok(_) => OTHER_USER.to_owned(),
+            Err(denied) => denied.to_string(),
+        };
+        refused(user, &describe(certificate), address, &denied);
         None
     }
 }

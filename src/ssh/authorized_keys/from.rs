@@ -33,6 +33,16 @@ impl AddressList {
         Ok(Self { items })
     }
 
+    /// The same, of nothing but addresses and CIDR blocks: what a certificate's `source-address` may have.
+    pub(super) fn parse_blocks(text: &[u8]) -> Result<Self, String> {
+        let list = Self::parse(text)?;
+        let plain = |item: &Item| !item.negated && matches!(item.what, What::Block(..));
+        match list.items.iter().all(plain) {
+            true => Ok(list),
+            false => Err(format!("the list {} holds more than addresses and CIDR blocks", quoted(text))),
+        }
+    }
+
     /// Whether some pattern matches and no negated one does.
     pub(super) fn admits(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

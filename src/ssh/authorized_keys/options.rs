@@ -10,6 +10,10 @@ use super::quoted;
 /// What a line asks of a login, and what it allows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Options {
+    /// The key is not a client's but that of whoever certifies clients' keys.
+    pub(super) authority: bool,
+    /// The names of which a certificate must have one, instead of the user's.
+    pub(super) principals: Option<Vec<String>>,
     pub(super) from: Option<AddressList>,
     pub(super) expires: Option<SystemTime>,
     pub(super) limits: Limits,
@@ -32,7 +36,11 @@ impl Options {
                     options.from = Some(AddressList::parse(&value)?)
                 }
                 (b"command", Some(value)) if command.is_none() => command = Some(parse_command(&value)?),
-                (b"from" | b"command", Some(_)) => {
+                (b"cert-authority", None) => options.authority = true,
+                (b"principals", Some(value)) if options.principals.is_none() => {
+                    options.principals = Some(parse_principals(&value)?)
+                }
+                (b"from" | b"command" | b"principals", Some(_)) => {
                     return Err(format!("it has two options {}", quoted(name)));
                 }
                 (b"expiry-time", Some(value)) => {
@@ -48,9 +56,23 @@ impl Options {
                 None => break,
             }
         }
+        if options.principals.is_some() && !options.authority {
+            return Err("the option \"principals\" is for lines with cert-authority".into());
+        }
         options.limits = command.unwrap_or_default();
         Ok(options)
     }
+}
+
+/// Names between commas, compared as they are written.
+fn parse_principals(text: &[u8]) -> Result<Vec<String>, String> {
+    let name = |name: &[u8]| {
+        let name = std::str::from_utf8(name).ok().filter(|name| !name.is_empty());
+        let literal = name.filter(|name| !name.contains(['*', '?', '!', ' ', '\t', '"', '\\']));
+        literal.map(str::to_owned)
+    };
+    let names: Option<Vec<String>> = text.split(|byte| *byte == b',').map(name).collect();
+    names.ok_or_else(|| format!("principals {} is no list of names between commas", quoted(text)))
 }
 
 /// An option's name, its value without the quotes, and what follows its comma.
