@@ -18,7 +18,7 @@
 //!
 //! The *moment of an edit* is kept for what was received, and holds as long as inode, size and modification time do.
 //! It is all that tells the age of a copy whose source had another clock, so it is written down before the copy takes its
-//! place ([`arriving`](super::arriving)).
+//! place (`arriving`).
 //!
 //! # Several sessions at once
 //!
