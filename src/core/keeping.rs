@@ -63,10 +63,14 @@ fn free_name(
     };
     let standing =
         |candidate: &Name, side| member(candidate).map(|m| m.at(side)).filter(|s| **s != Standing::Absent);
-    // Deleted on a side that does not take it back: the deletion would travel once the conflict is over.
-    let leaving = |candidate: &Name| match member(candidate).map(|m| (m.shape(), m.live_base())) {
-        Some((Shape::Lone(side, _), Some(_))) => policy.delete && !policy.may.of(side.other()).write,
-        _ => false,
+    // Absent on a side that does not take it back, with a row of the base: the deletion would travel once the
+    // conflict is over.
+    let leaving = |candidate: &Name| {
+        let Some(member) = member(candidate).filter(|member| member.live_base().is_some()) else {
+            return false;
+        };
+        let refused = |side: &Side| *member.at(*side) == Standing::Absent && !policy.may.of(*side).write;
+        policy.delete && SIDES.iter().any(refused)
     };
     let stands = |candidate: &Name| SIDES.iter().any(|&side| standing(candidate, side).is_some());
     let usable = |candidate: &Name| {

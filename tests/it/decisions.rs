@@ -302,6 +302,17 @@ fn keep_both_does_not_rely_on_a_copy_that_is_about_to_be_deleted() {
     assert_eq!(sync_from(&first.base, first.one, first.two, pull).acts, 0);
 }
 
+/// Planned again, the copy looked deleted on the side that could not take it, and another one was kept.
+#[test]
+fn keep_both_takes_no_name_that_both_have_deleted_where_a_side_cannot_take_it_back() {
+    let pull =
+        Policy { may: Sides { one: ALL, two: NONE }, delete: true, ..conflict(ConflictPolicy::KeepBoth) };
+    let (one, two) = (tree! {"a" => file("y").aged(1)}, tree! {"a" => file("x").aged(9)});
+    let first = sync(tree! {"a.conflict-2d711642" => file("x")}, one, two, pull);
+    assert_eq!(seen(&first.one), seen(&tree! {"a" => file("y"), "a.conflict-2d711642b726b044" => file("x")}));
+    assert_eq!(sync_from(&first.base, first.one, first.two, pull).acts, 0);
+}
+
 #[test]
 fn keep_both_keeps_a_file_beside_a_folder() {
     let one = tree! {"p" => folder(), "p/a" => file("y").aged(90)};

@@ -275,10 +275,9 @@ impl Model<'_> {
                 self.case.trees.of(*side).get(name).is_none_or(|e| e.kind == entry.kind)
             };
             let leaving = |name: &String| {
-                let absent = |s: &&Side| !self.case.trees.of(**s).contains_key(name);
-                let deleted = BOTH.iter().filter(absent).collect::<Vec<_>>();
                 let policy = &self.case.policy;
-                let refused = deleted.len() == 1 && !policy.may.of(*deleted[0]).write;
+                let absent = |s: &Side| !self.case.trees.of(*s).contains_key(name);
+                let refused = BOTH.iter().any(|side| absent(side) && !policy.may.of(*side).write);
                 policy.delete && refused && self.base(name).is_some()
             };
             let mut names = names.to_vec();
