@@ -23,4 +23,5 @@ pub mod reconcile;
 pub mod shown;
 pub mod side;
 pub mod snapshot;
+pub mod span;
 pub mod version;

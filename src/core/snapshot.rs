@@ -179,7 +179,8 @@ impl Node {
     }
 }
 
-fn digest_member(hasher: &mut Hasher, name: &Name, node: &Node) -> Option<()> {
+/// Adds one member to a digest; `None` while its content has none.
+pub(super) fn digest_member(hasher: &mut Hasher, name: &Name, node: &Node) -> Option<()> {
     let kind = match node {
         Node::File(_) => b'f',
         Node::Link(_) => b'l',

@@ -187,7 +187,7 @@ mod tests {
             let (target, name): (Box<[u8]>, _) = (target.into(), Name::parse(b"l").unwrap());
             let listed = Listed::Link { target: target.clone(), modified: Default::default(), edited: 0 };
             let members = vec![(name.clone(), listed)];
-            let part = FolderPart { folder: RelPath::root(), members, more: false };
+            let part = FolderPart { folder: RelPath::root(), members, spans: vec![], more: false };
             assert_eq!(decodes(Message::Listing(vec![part])), good);
             let base =
                 BaseEntry { content: BaseContent::Link { target: target.clone() }, bits: Bits::default() };

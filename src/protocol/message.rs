@@ -10,6 +10,7 @@ use crate::core::policy::{ConflictPolicy, May, Policy};
 use crate::core::shown::Shown;
 use crate::core::side::Sides;
 use crate::core::snapshot::Node;
+use crate::core::span::Span;
 use crate::core::version::{Bits, Content, Standing, Version, target};
 
 use super::packed::Compress;
@@ -26,8 +27,14 @@ pub const MAX_TEXT: usize = 1000;
 /// The most paths in one request for hashes or listings; more is refused.
 pub const MAX_PATHS: usize = 4096;
 
+/// The most spans of one folder in one question.
+pub const MAX_SPANS: usize = 16_384;
+
 /// The first half of a digest: enough to tell that two folders differ. That they are equal is settled by whole ones.
 pub type Half = [u8; 16];
+
+/// Of a folder that has no digest, as a hash in it is not known. It equals none.
+pub const NO_DIGEST: Half = [0; 16];
 
 /// A random name of a root or a run.
 pub type Id = [u8; 16];
@@ -204,8 +211,11 @@ pub enum Message {
     Done,
     /// Either: nothing; proves that the other end is alive.
     Alive,
-    /// Two: its own folders with the first half of their digests, in path order: what System 1 need not list.
+    /// Two: its own folders with the first half of their digests ([`NO_DIGEST`]: unknown), in path order. What has the
+    /// same System 1 need not list, and of the others it may tell members by spans.
     Have(Vec<(RelPath, Half)>),
+    /// Two: list what these spans of folders cover, by their numbers in the folder's [`FolderPart::spans`], in order.
+    ListSpans(Vec<(RelPath, Vec<u32>)>),
 }
 
 /// What both sides must share before they compare.
@@ -220,13 +230,15 @@ pub struct Begin {
 }
 
 /// Members of one folder on System 1.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct FolderPart {
     /// The folder.
     pub folder: RelPath,
     /// Its members, or some of them, in name order.
     pub members: Vec<(Name, Listed)>,
-    /// More members of the same folder follow in the next part.
+    /// The other members, by spans.
+    pub spans: Vec<Span>,
+    /// More members or spans of the same folder follow in the next part.
     pub more: bool,
 }
 

@@ -3,6 +3,7 @@
 use super::error::SessionError;
 use crate::core::base::{BaseContent, BaseEntry};
 use crate::core::path::Name;
+use crate::core::span::Span;
 use crate::core::version::{Content, Standing};
 use crate::protocol::message::{Failure, Listed};
 use crate::protocol::rows::Row;
@@ -60,6 +61,12 @@ impl Weight for (Name, Listed) {
     fn beyond(&self) -> usize {
         let target = if let Listed::Link { target, .. } = &self.1 { target.len() } else { 0 };
         self.0.as_bytes().len() + target
+    }
+}
+
+impl Weight for Span {
+    fn beyond(&self) -> usize {
+        self.last.as_bytes().len()
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use super::budget::Budget;
 use super::control::{Control, path_size};
 use super::error::SessionError;
+use super::told::Told;
 use crate::core::age::Timestamp;
 use crate::core::base::{Base, BaseMember, members_of};
 use crate::core::kept::looks_kept;
@@ -16,8 +17,11 @@ use crate::core::merge::Fork;
 use crate::core::path::{Name, RelPath};
 use crate::core::side::Sides;
 use crate::core::snapshot::{Folder, Node, Snapshot};
+use crate::core::span::covers;
 use crate::core::version::Standing;
-use crate::protocol::message::{FolderPart, Half, Listed, MAX_HAVE, MAX_PATHS, Message};
+use crate::protocol::message::{
+    FolderPart, Half, Listed, MAX_HAVE, MAX_PATHS, MAX_SPANS, Message, NO_DIGEST,
+};
 
 /// What System 2 holds the listing of System 1 against.
 pub(crate) struct Own<'a> {
@@ -89,8 +93,8 @@ fn have_below(folder: &Folder, path: &RelPath, have: &mut Vec<(RelPath, Half)>) 
     for (name, node) in &folder.members {
         let (Node::Folder(inner), Ok(path)) = (node, path.join(name)) else { continue };
         // A conflict beside it may ask what is in a folder with such a name.
-        if let (Some(digest), false) = (inner.digest, looks_kept(name)) {
-            have.push((path.clone(), digest.half()));
+        if !looks_kept(name) {
+            have.push((path.clone(), inner.digest.map_or(NO_DIGEST, |digest| digest.half())));
         }
         have_below(inner, &path, have);
         if have.len() > MAX_HAVE {
@@ -117,7 +121,7 @@ struct Join<'a> {
     budget: Budget,
 }
 
-impl Join<'_> {
+impl<'a> Join<'a> {
     /// Receives the answers to `ask`, strictly in its order, and collects in `next` what to ask then.
     async fn receive(
         &mut self,
@@ -126,63 +130,127 @@ impl Join<'_> {
         next: &mut Vec<(RelPath, bool)>,
     ) -> Result<(), SessionError> {
         let mut expected: VecDeque<(RelPath, bool)> = ask.iter().cloned().collect();
-        let mut begun: Vec<(Name, Listed)> = Vec::new();
+        let (mut told, mut spanned) = (Told::default(), Vec::new());
         while !expected.is_empty() {
-            let parts = match control.receive().await? {
-                Message::Listing(parts) => parts,
-                _ => return Err(SessionError::broke("it sent something else than the listing asked for")),
-            };
-            for FolderPart { folder, members, more } in parts {
-                self.take(&mut begun, members)?;
-                let (path, deep) = expected.front().ok_or_else(unasked)?;
-                if *path != folder {
-                    return Err(unasked());
-                }
+            for FolderPart { folder, members, spans, more } in listing(control).await? {
+                told.take(&mut self.budget, members, spans)?;
+                let (_, deep) = expected.front().filter(|(path, _)| *path == folder).ok_or_else(unasked)?;
                 if more {
                     continue;
                 }
-                let deep = *deep;
+                let (deep, told) = (*deep, std::mem::take(&mut told));
                 expected.pop_front();
-                let inner = self.join(&folder, std::mem::take(&mut begun), deep, next)?;
+                let inner = if told.has_spans() {
+                    let inner = if deep { self.following(&folder, &told)? } else { Vec::new() };
+                    spanned.push(Spanned { folder, told, deep });
+                    inner
+                } else {
+                    self.join(&folder, told, deep, next)?
+                };
                 for path in inner.into_iter().rev() {
                     expected.push_front((path, true));
                 }
             }
         }
+        self.receive_spans(control, &mut spanned).await?;
+        for Spanned { folder, told, deep } in spanned {
+            self.join(&folder, told, deep, next)?;
+        }
         Ok(())
     }
 
-    fn take(
+    /// Asks for what the spans that differ cover, and receives it.
+    async fn receive_spans(
         &mut self,
-        begun: &mut Vec<(Name, Listed)>,
-        members: Vec<(Name, Listed)>,
+        control: &Control,
+        spanned: &mut [Spanned],
     ) -> Result<(), SessionError> {
-        self.budget.take(&members)?;
-        // A folder may come in thousands of parts: only what is new is looked at.
-        let new = begun.len().saturating_sub(1);
-        begun.extend(members);
-        if begun[new..].is_sorted_by(|a, b| a.0 < b.0) {
-            Ok(())
-        } else {
-            Err(SessionError::broke("it lists names out of order"))
+        let mut ask = Vec::new();
+        for (at, Spanned { folder, told, .. }) in spanned.iter_mut().enumerate() {
+            let numbers = told.compare(self.own_folder(folder)).chunks(MAX_SPANS);
+            ask.extend(numbers.map(|numbers| (at, (folder.clone(), numbers.to_vec()))));
         }
+        let sending = async {
+            for batch in ask.chunks(MAX_PATHS) {
+                let questions = batch.iter().map(|(_, question)| question.clone());
+                let size = |(path, numbers): &(RelPath, Vec<u32>)| path_size(path) + 5 * numbers.len();
+                control.send_list(questions, size, Message::ListSpans).await?;
+            }
+            Ok::<_, SessionError>(())
+        };
+        let receiving = async {
+            let mut parts = VecDeque::new();
+            for (at, (folder, _)) in &ask {
+                let members = self.receive_members(control, folder, &mut parts).await?;
+                spanned[*at].told.complete(members)?;
+            }
+            if parts.is_empty() { Ok(()) } else { Err(unasked()) }
+        };
+        let (sent, received) = tokio::join!(sending, receiving);
+        sent.and(received)
+    }
+
+    /// The members that one answer names, which may come in several parts.
+    async fn receive_members(
+        &mut self,
+        control: &Control,
+        folder: &RelPath,
+        parts: &mut VecDeque<FolderPart>,
+    ) -> Result<Vec<(Name, Listed)>, SessionError> {
+        let mut told = Told::default();
+        loop {
+            let Some(part) = parts.pop_front() else {
+                parts.extend(listing(control).await?);
+                continue;
+            };
+            if part.folder != *folder {
+                return Err(unasked());
+            }
+            told.take(&mut self.budget, part.members, Vec::new())?;
+            if !part.more {
+                return Ok(told.members);
+            }
+        }
+    }
+
+    /// The folders in a folder whose listings follow because the question was deep.
+    fn following(&self, path: &RelPath, told: &Told) -> Result<Vec<RelPath>, SessionError> {
+        let own = self.own_folder(path);
+        let mut follow = Vec::new();
+        for (name, listed) in
+            told.members.iter().filter(|(_, listed)| matches!(listed, Listed::Folder { .. }))
+        {
+            let inner = path.join(name).map_err(|_| too_long())?;
+            let own = own.and_then(|own| own.member(name.as_bytes()));
+            let trio = Trio { name: name.clone(), listed: Some(listed.clone()), own, base: None };
+            if matches!(self.decide(&inner, &trio), Step::Both(_) | Step::OnlyOne(_)) {
+                follow.push(inner);
+            }
+        }
+        Ok(follow)
+    }
+
+    fn own_folder(&self, path: &RelPath) -> Option<&'a Folder> {
+        if path.is_root() { Some(self.own.snapshot) } else { folder_at(self.own.snapshot, path) }
     }
 
     /// Joins one folder; returns the folders below whose listings follow because the question was deep.
     fn join(
         &mut self,
         path: &RelPath,
-        listed: Vec<(Name, Listed)>,
+        told: Told,
         deep: bool,
         next: &mut Vec<(RelPath, bool)>,
     ) -> Result<Vec<RelPath>, SessionError> {
-        let own = if path.is_root() { Some(self.own.snapshot) } else { folder_at(self.own.snapshot, path) };
-        let base = self.own.base.within(path);
-        let mut follow = Vec::new();
-        let mut members = Vec::new();
-        for trio in trios(listed, own, base, path.depth()) {
-            let inner = path.join(&trio.name).map_err(|_| SessionError::broke("it lists a path too long"))?;
-            match self.decide(&inner, &trio) {
+        let (own, base) = (self.own_folder(path), self.own.base.within(path));
+        let (mut told, mut follow, mut members) = (told, Vec::new(), Vec::new());
+        for trio in trios(std::mem::take(&mut told.members), own, base, path.depth()) {
+            let inner = path.join(&trio.name).map_err(|_| too_long())?;
+            let step = match (&trio.listed, trio.own) {
+                (None, Some(own)) if told.is_equal(&trio.name) && covers(&trio.name, own) => Step::Settled,
+                _ => self.decide(&inner, &trio),
+            };
+            match step {
                 Step::Settled => self.settled.push(inner),
                 Step::Hidden => {}
                 Step::Whole(fork) => members.push((trio.name, fork)),
@@ -272,11 +340,30 @@ impl Join<'_> {
             fork.members = members;
         }
         for (name, member) in &mut fork.members {
-            let inner = path.join(name).map_err(|_| SessionError::broke("it lists a path too long"))?;
+            let inner = path.join(name).map_err(|_| too_long())?;
             self.assemble(&inner, member)?;
         }
         Ok(())
     }
+}
+
+/// A folder of which some members are told by spans.
+struct Spanned {
+    folder: RelPath,
+    told: Told,
+    deep: bool,
+}
+
+/// The next parts of System 1's answers.
+async fn listing(control: &Control) -> Result<Vec<FolderPart>, SessionError> {
+    match control.receive().await? {
+        Message::Listing(parts) => Ok(parts),
+        _ => Err(SessionError::broke("it sent something else than the listing asked for")),
+    }
+}
+
+fn too_long() -> SessionError {
+    SessionError::broke("it lists a path too long")
 }
 
 fn unasked() -> SessionError {

@@ -36,7 +36,7 @@ async fn act(connection: Connection, last: Vec<Message>) -> Result<(), SessionEr
     control.receive().await?;
     control.send(&Message::Top { digest: None, entries: 0, bytes: 0, problems: vec![] }).await?;
     control.receive().await?;
-    let folder = FolderPart { folder: RelPath::root(), members: vec![], more: false };
+    let folder = FolderPart { folder: RelPath::root(), members: vec![], spans: vec![], more: false };
     control.send(&Message::Listing(vec![folder])).await?;
     while !matches!(control.receive().await?, Message::Compared { .. }) {}
     for message in last {

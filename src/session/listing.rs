@@ -6,7 +6,8 @@ use super::control::Control;
 use super::error::SessionError;
 use crate::core::path::{Name, RelPath};
 use crate::core::snapshot::{Folder, Node, Snapshot};
-use crate::protocol::message::{FolderPart, Half, Listed, Message};
+use crate::core::span::{covers, members, spans};
+use crate::protocol::message::{FolderPart, Half, Listed, Message, NO_DIGEST};
 
 /// Messages are cut at about this many bytes.
 const FULL: usize = 256 * 1024;
@@ -21,32 +22,59 @@ pub(crate) async fn list(
     have: &Have,
     ask: &[(RelPath, bool)],
 ) -> Result<(), SessionError> {
-    let mut pages = Pages { control, have, parts: Vec::new(), bytes: 0 };
+    let mut pages = Pages::new(control);
     for (path, deep) in ask {
-        let folder = match snapshot.find(path) {
-            _ if path.is_root() => snapshot,
-            Some(Node::Folder(folder)) => folder,
-            _ => return Err(SessionError::broke("it asked to list what is no folder")),
-        };
-        pages.folder(path, folder).await?;
+        let folder = folder_at(snapshot, path)?;
+        // Asked for everything below, System 2 need not have it.
+        let there = !deep || path.is_root() || have.contains_key(path);
+        pages.folder(path, folder, there).await?;
         if *deep {
-            pages.below(path, folder).await?;
+            pages.below(path, folder, have).await?;
         }
     }
     pages.flush().await
 }
 
+/// Answers the question for the members of spans, a folder a part.
+pub(crate) async fn list_spans(
+    control: &Control,
+    snapshot: &Snapshot,
+    ask: &[(RelPath, Vec<u32>)],
+) -> Result<(), SessionError> {
+    let mut pages = Pages::new(control);
+    for (path, numbers) in ask {
+        let members = members(folder_at(snapshot, path)?, numbers)
+            .ok_or_else(|| SessionError::broke("it asked for spans that no folder has"))?;
+        pages.begin(path).await?;
+        for (name, node) in members {
+            pages.member(path, name, node).await?;
+        }
+    }
+    pages.flush().await
+}
+
+fn folder_at<'a>(snapshot: &'a Snapshot, path: &RelPath) -> Result<&'a Folder, SessionError> {
+    match snapshot.find(path) {
+        _ if path.is_root() => Ok(snapshot),
+        Some(Node::Folder(folder)) => Ok(folder),
+        _ => Err(SessionError::broke("it asked to list what is no folder")),
+    }
+}
+
 /// Gathers parts of folders into messages.
 struct Pages<'a> {
     control: &'a Control,
-    have: &'a Have,
     parts: Vec<FolderPart>,
     bytes: usize,
 }
 
-impl Pages<'_> {
+impl<'a> Pages<'a> {
+    fn new(control: &'a Control) -> Pages<'a> {
+        Pages { control, parts: Vec::new(), bytes: 0 }
+    }
+
     /// All folders below that System 2 does not have, each before its members.
-    async fn below(&mut self, path: &RelPath, folder: &Folder) -> Result<(), SessionError> {
+    async fn below(&mut self, path: &RelPath, folder: &Folder, have: &Have) -> Result<(), SessionError> {
         let mut open = vec![(path.clone(), folder.members.iter())];
         while let Some((path, members)) = open.last_mut() {
             let Some((name, node)) = members.next() else {
@@ -55,40 +83,67 @@ impl Pages<'_> {
             };
             if let Node::Folder(inner) = node {
                 let path = path.join(name).map_err(|_| SessionError::Root("a path is too long".into()))?;
-                if inner.digest.is_some_and(|digest| self.have.get(&path) == Some(&digest.half())) {
+                let theirs = have.get(&path);
+                if inner.digest.is_some_and(|digest| theirs == Some(&digest.half()))
+                    && theirs != Some(&NO_DIGEST)
+                {
                     continue;
                 }
-                self.folder(&path, inner).await?;
+                self.folder(&path, inner, theirs.is_some()).await?;
                 open.push((path, inner.members.iter()));
             }
         }
         Ok(())
     }
 
-    async fn folder(&mut self, path: &RelPath, folder: &Folder) -> Result<(), SessionError> {
-        if self.bytes >= FULL {
-            self.flush().await?;
+    /// One folder. Where System 2 has it too, what spans cover is not named.
+    async fn folder(&mut self, path: &RelPath, folder: &Folder, there: bool) -> Result<(), SessionError> {
+        let spans = if there { spans(folder) } else { Vec::new() };
+        self.begin(path).await?;
+        for (name, node) in
+            folder.members.iter().filter(|(name, node)| spans.is_empty() || !covers(name, node))
+        {
+            self.member(path, name, node).await?;
         }
-        self.begin(path);
-        for (name, node) in &folder.members {
-            if self.bytes >= FULL {
-                if let Some(part) = self.parts.last_mut() {
-                    part.more = true;
-                }
-                self.flush().await?;
-                self.begin(path);
-            }
-            self.bytes += member_size(name, node);
-            if let Some(part) = self.parts.last_mut() {
-                part.members.push((name.clone(), Listed::of(node)));
-            }
+        for span in spans {
+            self.bytes += span.last.as_bytes().len() + 36;
+            self.part(path).await?.spans.push(span);
         }
         Ok(())
     }
 
-    fn begin(&mut self, path: &RelPath) {
+    async fn member(&mut self, path: &RelPath, name: &Name, node: &Node) -> Result<(), SessionError> {
+        self.bytes += member_size(name, node);
+        self.part(path).await?.members.push((name.clone(), Listed::of(node)));
+        Ok(())
+    }
+
+    async fn begin(&mut self, path: &RelPath) -> Result<(), SessionError> {
+        if self.bytes >= FULL {
+            self.flush().await?;
+        }
+        self.push(path);
+        Ok(())
+    }
+
+    /// The part to which the next entry of the folder under way belongs.
+    async fn part(&mut self, path: &RelPath) -> Result<&mut FolderPart, SessionError> {
+        if self.bytes >= FULL {
+            if let Some(part) = self.parts.last_mut() {
+                part.more = true;
+            }
+            self.flush().await?;
+        }
+        if self.parts.is_empty() {
+            self.push(path);
+        }
+        let last = self.parts.len() - 1;
+        Ok(&mut self.parts[last])
+    }
+
+    fn push(&mut self, path: &RelPath) {
         self.bytes += path.as_bytes().len() + 16;
-        self.parts.push(FolderPart { folder: path.clone(), members: Vec::new(), more: false });
+        self.parts.push(FolderPart { folder: path.clone(), ..FolderPart::default() });
     }
 
     async fn flush(&mut self) -> Result<(), SessionError> {

@@ -36,6 +36,7 @@ mod scanned;
 pub mod server;
 mod settle;
 mod together;
+mod told;
 mod transfer;
 mod verify;
 mod work;

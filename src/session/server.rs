@@ -10,7 +10,7 @@ use super::control::Control;
 use super::error::SessionError;
 use super::exports::Exports;
 use super::hashes::ask_hashes;
-use super::listing::{Have, list};
+use super::listing::{Have, list, list_spans};
 use super::local::{Local, Opening};
 use super::packing::Packing;
 use super::perform::{Results, perform};
@@ -194,6 +194,9 @@ impl Session<'_> {
                 Message::Have(more) if have.len() + more.len() <= MAX_HAVE => have.extend(more),
                 Message::List(ask) if ask.len() <= MAX_PATHS => {
                     list(self.control, &scanned.snapshot, &have, &ask).await?
+                }
+                Message::ListSpans(ask) if ask.len() <= MAX_PATHS => {
+                    list_spans(self.control, &scanned.snapshot, &ask).await?
                 }
                 Message::AskHashes(paths) if paths.len() <= MAX_PATHS => {
                     let hashes = local.hash(scanned, &paths).await?;

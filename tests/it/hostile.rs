@@ -11,6 +11,7 @@ use syncfiles::core::policy::{ConflictPolicy, May, Policy};
 use syncfiles::core::reconcile::reconcile;
 use syncfiles::core::side::Sides;
 use syncfiles::core::snapshot::Snapshot;
+use syncfiles::core::span::Span;
 use syncfiles::core::version::{Bits, Content, Standing, Version};
 use syncfiles::protocol::codec::{
     decode, decode_hello, decode_welcome, encode, encode_hello, encode_welcome,
@@ -96,7 +97,13 @@ impl Evil {
 }
 
 fn listing(members: Vec<(Name, Listed)>) -> Message {
-    Message::Listing(vec![FolderPart { folder: RelPath::root(), members, more: false }])
+    Message::Listing(vec![FolderPart { folder: RelPath::root(), members, spans: vec![], more: false }])
+}
+
+fn spans(lasts: &[&str]) -> Message {
+    let span = |last: &&str| Span { last: Name::parse(last.as_bytes()).unwrap(), digest: Digest([7; 32]) };
+    let spans = lasts.iter().map(span).collect();
+    Message::Listing(vec![FolderPart { spans, ..FolderPart::default() }])
 }
 
 fn folder(name: &str) -> (Name, Listed) {
@@ -265,12 +272,38 @@ fn a_server_that_reports_on_items_that_are_not_planned_is_no_server() {
 }
 
 #[test]
+fn a_server_that_answers_for_other_spans_than_those_asked_for_is_no_server() {
+    let other = FolderPart { folder: RelPath::parse(b"other").unwrap(), ..FolderPart::default() };
+    for (answer, why) in [
+        (Message::Listing(vec![other]), "not asked for"),
+        (listing(vec![folder("b"), folder("a")]), "out of order"),
+        (Message::Listing(vec![FolderPart::default(), FolderPart::default()]), "not asked for"),
+        (Message::Hashes(vec![]), "something else"),
+    ] {
+        let pair = Pair::new();
+        let ended = sync_with(&pair, move |evil| {
+            let answer = answer.clone();
+            async move {
+                evil.welcome().await;
+                evil.say(&spans(&["a", "b"])).await;
+                let asked = Message::ListSpans(vec![(RelPath::root(), vec![0, 1])]);
+                assert_eq!(evil.hear().await, Some(asked));
+                evil.say(&answer).await;
+            }
+        });
+        assert_broken(&pair, ended, why);
+    }
+}
+
+#[test]
 fn a_server_that_lists_out_of_order_or_unasked_is_no_server() {
-    let other = FolderPart { folder: RelPath::parse(b"other").unwrap(), members: vec![], more: false };
+    let other =
+        FolderPart { folder: RelPath::parse(b"other").unwrap(), members: vec![], spans: vec![], more: false };
     for (message, why) in [
         (listing(vec![folder("b"), folder("a")]), "out of order"),
         (listing(vec![folder("a"), folder("a")]), "out of order"),
         (Message::Listing(vec![other]), "not asked for"),
+        (spans(&["b", "a"]), "out of order"),
         (Message::Hashes(vec![]), "something else"),
     ] {
         let pair = Pair::new();
@@ -413,7 +446,9 @@ fn a_client_that_asks_too_much_or_out_of_turn_is_refused_and_nothing_changes() {
         (vec![begin(), begin()], "no place"),
         (vec![begin(), Message::List(vec![(RelPath::root(), true); 4097])], "asks too much"),
         (vec![begin(), Message::AskHashes(vec![theirs.clone(); 4097])], "asks too much"),
-        (vec![begin(), Message::List(vec![(theirs, false)])], "no folder"),
+        (vec![begin(), Message::List(vec![(theirs.clone(), false)])], "no folder"),
+        (vec![begin(), Message::ListSpans(vec![(theirs, vec![])])], "no folder"),
+        (vec![begin(), Message::ListSpans(vec![(RelPath::root(), vec![7])])], "no folder has"),
         (vec![begin(), Message::Rows(vec![row(2, "a")]), compared.clone()], "no tree"),
         (vec![begin(), Message::Rows(vec![row(1, "b"), row(1, "a")]), compared.clone()], "no tree"),
         (vec![begin(), compared], "another plan"),

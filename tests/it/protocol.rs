@@ -8,6 +8,7 @@ use syncfiles::core::chunk::{Chunk, Cutting};
 use syncfiles::core::digest::Digest;
 use syncfiles::core::path::{Name, RelPath};
 use syncfiles::core::policy::{ConflictPolicy, May};
+use syncfiles::core::span::Span;
 use syncfiles::core::version::{Bits, Content, Standing, Version};
 use syncfiles::protocol::codec::{
     decode, decode_hello, decode_welcome, encode, encode_hello, encode_welcome,
@@ -117,6 +118,7 @@ fn messages() -> Vec<(Message, &'static str)> {
             (name("u"), Listed::Link { target: (*b"to").into(), modified: Timestamp(1), edited: 0 }),
             (name("v"), Listed::Folder { bits, modified: Timestamp(0), digest: None }),
         ],
+        spans: vec![Span { last: name("w"), digest }],
         more: true,
     };
     let content = Content::File { size: 5, sha256: None };
@@ -152,7 +154,7 @@ fn messages() -> Vec<(Message, &'static str)> {
         (
             Message::Listing(vec![part]),
             "04 01 01 64 04  01 73 00  01 74 01 ac02 01 ab*32 a403 01 04
-             01 75 02 02 746f 02 00  01 76 03 a403 00 00  01",
+             01 75 02 02 746f 02 00  01 76 03 a403 00 00  01 01 77 ab*32  01",
         ),
         (Message::AskHashes(vec![path("d/f")]), "05 01 03 642f66"),
         (
@@ -177,6 +179,7 @@ fn messages() -> Vec<(Message, &'static str)> {
         (Message::Done, "10"),
         (Message::Alive, "11"),
         (Message::Have(vec![(path("d"), [9; 16])]), "12 01 01 64 09*16"),
+        (Message::ListSpans(vec![(path("d"), vec![1, 300])]), "13 01 01 64 02 01 ac02"),
     ]
 }
 

@@ -120,3 +120,34 @@ fn a_version_that_changes_while_its_successor_comes_is_not_lost() {
     pair.assert_same();
     assert_eq!(std::fs::read(pair.one.path("big")).unwrap(), noise(900_000, 7));
 }
+
+/// A folder of many files, and what both sides then do to it.
+#[test]
+fn of_a_large_folder_in_which_little_differs_little_is_told() {
+    let pair = Pair::new();
+    for number in 0..2000 {
+        pair.one.write(&format!("d/f{number:04}"), format!("content {number}"), 1000);
+    }
+    pair.one.write("d/sub/inner", "inner", 1000).folder("d/empty").link("d/link", "f0001");
+    pair.sync();
+    pair.one
+        .write("d/f0100", "edited on one", 100)
+        .write("d/a first", "new on one", 100)
+        .chmod("d/f0200", 0o600);
+    pair.two
+        .write("d/f1500", "edited on two", 100)
+        .write("d/z last", "new on two", 100)
+        .rename("d/link", "d/linked");
+    pair.one.write("d/f0700", "older", 100).remove("d/f0001");
+    pair.two.write("d/f0700", "younger", 50).remove("d/f1999").write("d/sub/inner", "changed", 100);
+    let ran = pair.try_sync(|options: &mut Options| options.delete = true).unwrap();
+    // Named one by one they take 80 000 bytes.
+    assert!(wire(&ran) < 40_000, "{}", wire(&ran));
+    pair.assert_same();
+    assert_eq!(pair.one.read("d/f0100").as_deref(), Some("edited on one"));
+    assert_eq!(pair.one.read("d/f0700").as_deref(), Some("younger"));
+    assert_eq!(pair.one.read("d/sub/inner").as_deref(), Some("changed"));
+    assert_eq!((pair.two.read("d/f0001"), pair.one.read("d/f1999")), (None, None));
+    assert_eq!(pair.one.tree().len(), 2000 - 2 + 2 + 5);
+    pair.assert_settled();
+}
