@@ -366,7 +366,7 @@ impl Run<'_> {
         let change = remembered.change(run, settled, rows);
         self.local.commit_base(self.met.peer(), change).await?;
         self.control.send(&Message::Done).await?;
-        let learned = [work.scanned.changes.clone(), ours.index].concat();
+        let learned = [work.scanned.changes.clone(), work.sent_rows(), ours.index].concat();
         self.local.store_index(learned, work.scanned.since, Some(run)).await
     }
 

@@ -30,7 +30,7 @@ pub(super) fn write_delta(
             source.fill(&mut buffer[..room])
         };
         delta(known, read, |piece| outlet.put(piece))?;
-        source.finish()
+        source.finish().inspect(|digest| work.hashed(item, *digest))
     });
     outlet.finish(digest);
 }

@@ -296,7 +296,9 @@ impl Half<'_> {
             served.failed = results.failed.len() as u64;
             served.came = Came::Performed;
         });
-        self.report(&work, compared.run, results).await
+        self.report(&work, compared.run, results).await?;
+        // Nobody waits for this any more.
+        self.opened.local.store_index(work.sent_rows(), work.scanned.since, None).await
     }
 
     /// Serves file channels until the client says that every transfer has ended and everything needed is here.

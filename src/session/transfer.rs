@@ -10,6 +10,7 @@ use super::delta;
 use super::error::SessionError;
 use super::packing::Packer;
 use super::work::Work;
+use crate::core::digest::Digest;
 use crate::protocol::frame::{self, Frame, FrameReader, HEAD, MAX_FRAME, OPENING, Opening};
 use crate::protocol::message::Failure;
 use crate::replica::incoming::Incoming;
@@ -44,18 +45,24 @@ pub(crate) async fn read(work: &Arc<Work>, item: u32, offset: u64, opening: Opti
     begun.unwrap_or_else(|_| Outgoing::Whole(aborted(opening, false, "reading it failed")))
 }
 
-fn begin(work: &Work, item: u32, offset: u64, opening: Option<Opening>) -> Outgoing {
+fn begin(work: &Arc<Work>, item: u32, offset: u64, opening: Option<Opening>) -> Outgoing {
     match work.source(item) {
         Ok(source) if source.size() <= SMALL => {
             let whole = read_whole(source, offset, opening, work.packing.packer());
-            Outgoing::Whole(whole.unwrap_or_else(|error| aborted_by(opening, &error)))
+            Outgoing::Whole(match whole {
+                Ok((bytes, digest)) => {
+                    work.hashed(item, digest);
+                    bytes
+                }
+                Err(error) => aborted_by(opening, &error),
+            })
         }
         Ok(source) => {
             let (blocks, rest) = mpsc::channel(BLOCKS_AHEAD);
-            let packer = work.packing.packer();
+            let work = work.clone();
             let head = opening.map_or_else(Bytes::new, |opening| Bytes::copy_from_slice(&opening.encode()));
             // Reading goes on beside sending; it ends when all is read, or when nobody takes the blocks any more.
-            tokio::task::spawn_blocking(move || read_blocks(source, offset, &blocks, packer));
+            tokio::task::spawn_blocking(move || read_blocks(&work, item, source, offset, &blocks));
             Outgoing::Stream(head, rest)
         }
         Err(error) => Outgoing::Whole(aborted_by(opening, &error)),
@@ -68,19 +75,21 @@ fn read_whole(
     offset: u64,
     opening: Option<Opening>,
     mut packer: Option<Packer>,
-) -> Result<Bytes, SourceError> {
+) -> Result<(Bytes, Digest), SourceError> {
     let mut bytes = BytesMut::with_capacity(OPENING + source.size() as usize + 3 * HEAD + 64);
     if let Some(opening) = opening {
         bytes.extend_from_slice(&opening.encode());
     }
     source.skip(offset)?;
     while put_data(&mut source, &mut bytes, &mut packer)? {}
-    frame::put_end(&mut bytes, &source.finish()?);
-    Ok(bytes.freeze())
+    let digest = source.finish()?;
+    frame::put_end(&mut bytes, &digest);
+    Ok((bytes.freeze(), digest))
 }
 
 /// Reads a large file block by block until its end, or until nobody takes the blocks any more.
-fn read_blocks(mut source: Source, offset: u64, blocks: &mpsc::Sender<Bytes>, mut packer: Option<Packer>) {
+fn read_blocks(work: &Work, item: u32, mut source: Source, offset: u64, blocks: &mpsc::Sender<Bytes>) {
+    let mut packer = work.packing.packer();
     let mut skipped = source.skip(offset);
     while skipped.is_ok() && source.left() > 0 {
         match read_block(&mut source, &mut packer) {
@@ -95,6 +104,7 @@ fn read_blocks(mut source: Source, offset: u64, blocks: &mpsc::Sender<Bytes>, mu
     let end = skipped.and_then(|()| source.finish()).map_or_else(
         |error| aborted_by(None, &error),
         |digest| {
+            work.hashed(item, digest);
             let mut end = BytesMut::new();
             frame::put_end(&mut end, &digest);
             end.freeze()

@@ -19,11 +19,12 @@ use crate::core::path::RelPath;
 use crate::core::plan::{Act, Item, Plan, Source as From};
 use crate::core::policy::Policy;
 use crate::core::side::{Side, Sides};
-use crate::core::snapshot::Node;
+use crate::core::snapshot::{File, Node};
 use crate::core::version::{Content, Version};
 use crate::protocol::message::{Failure, Need, Unhashed};
 use crate::replica::identity::Id;
 use crate::replica::incoming::Incoming;
+use crate::replica::index::{Change, Entry};
 use crate::replica::source::{Source, SourceError};
 use crate::replica::stage::{Promise, Stage, StageError, Staged};
 
@@ -65,6 +66,8 @@ struct Gathered {
     failed: BTreeMap<usize, Failure>,
     /// Bytes of each needed item that an earlier run left, and whether it is still to come.
     needs: HashMap<usize, Expected>,
+    /// Hashes of this side's files that nobody knew before they were sent.
+    sent: Vec<(u32, Digest)>,
 }
 
 struct Expected {
@@ -337,6 +340,23 @@ impl Work {
 
     pub(crate) fn advanced(&self, item: u32, bytes: u64) {
         self.progress.event(&Event::Advanced { id: item.into(), bytes });
+    }
+
+    /// All of a file was read to be sent, and this is its hash.
+    pub(crate) fn hashed(&self, item: u32, digest: Digest) {
+        self.state().sent.push((item, digest));
+    }
+
+    /// What the index is to learn of the files that this side sent: no file is read again only to be hashed.
+    pub(crate) fn sent_rows(&self) -> Vec<Change> {
+        let sent = std::mem::take(&mut self.state().sent);
+        let row = |(item, digest)| {
+            let path = self.source_path(item)?;
+            let Some(Node::File(file)) = self.scanned.snapshot.find(path) else { return None };
+            let hashed = Node::File(File { sha256: Some(digest), ..file.clone() });
+            Entry::of(&hashed, self.scanned.started).map(|entry| Change::Put(path.clone(), entry))
+        };
+        sent.into_iter().filter_map(row).collect()
     }
 
     /// A file has left this side.

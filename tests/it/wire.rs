@@ -151,3 +151,18 @@ fn of_a_large_folder_in_which_little_differs_little_is_told() {
     assert_eq!(pair.one.tree().len(), 2000 - 2 + 2 + 5);
     pair.assert_settled();
 }
+
+/// The hash that a file was sent with is remembered: the next run has nothing to read, and nothing to list.
+#[test]
+fn what_was_sent_or_received_is_not_hashed_again_in_the_next_run() {
+    let pair = Pair::new();
+    for number in 0..50 {
+        pair.one.write(&format!("from one {number}"), noise(1000, number), 1000);
+        pair.two.write(&format!("from two {number}"), noise(1000, 100 + number), 1000);
+    }
+    pair.one.write("large from one", noise(300_000, 500), 1000);
+    pair.two.write("large from two", noise(300_000, 501), 1000);
+    pair.sync();
+    let (next, third) = (pair.sync(), pair.sync());
+    assert!(wire(&next) < wire(&third) + 500, "{} {}", wire(&next), wire(&third));
+}
