@@ -12,7 +12,7 @@ use super::options::Options;
 use super::packing::Packing;
 use super::perform::perform;
 use super::progress::{Event, Outcome, Problem, ProblemKind, Progress};
-use super::pump::pump;
+use super::pump::{Ahead, ahead, pump};
 use super::report::{account, preview};
 use super::scanned::Scanned;
 use super::settle::{prune, settled_rows};
@@ -336,6 +336,8 @@ impl Run<'_> {
         work.arrange();
         let guard = work.guard(self.options.max_delete, entries, remembered.base.rows().len() as u64);
         self.control.send_list(rows_of(&comparison.tree), row_size, Message::Rows).await?;
+        let idle = self.options.dry || guard.is_err();
+        let ahead = if idle { Ahead::new() } else { ahead(self.connection, &work, self.met.uncertainty)? };
         self.control.send(&compared(&work, &guard)).await?;
         let needs = self.agreement(&mut work, guard.is_err()).await?;
         let travels = Sides {
@@ -350,7 +352,7 @@ impl Run<'_> {
 
         let fetch = work.prepare(run)?;
         let work = Arc::new(work);
-        let pumped = pump(self.connection, &work, needs.needs, fetch, self.met.uncertainty);
+        let pumped = pump(self.connection, &work, needs.needs, fetch, ahead, self.met.uncertainty);
         self.control.patiently(pumped).await?;
         self.progress.event(&Event::Committing);
         self.control.send(&Message::Commit).await?;

@@ -1,5 +1,6 @@
 //! Step 4 and 5 of the exchange, on System 2: every file on a channel of its own, opened in path order.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -26,30 +27,44 @@ fn in_flight(uncertainty: i64) -> usize {
 /// sides, and a few fill any link.
 pub(crate) const LARGE_IN_FLIGHT: usize = 32;
 
+/// Asks for the first channels of what this side needs before anybody has agreed to anything, where no file goes the
+/// other way before: they are open when they are needed, a round trip earlier.
+pub(crate) fn ahead(connection: &Connection, work: &Work, uncertainty: i64) -> Result<Ahead, SessionError> {
+    let items = 0..work.plan.items.len() as u32;
+    let first = if items.into_iter().any(|item| work.sends(item)) { 0 } else { in_flight(uncertainty) };
+    let wanted = work.arrangement().needs.len().min(first);
+    Ok((0..wanted).map(|_| Ok(connection.ask()?.unattended())).collect::<Result<_, CarrierError>>()?)
+}
+
+/// Channels on their way to being open, for the files that this side needs.
+pub(crate) type Ahead = VecDeque<Opening>;
+
 /// Sends what System 1 needs, then fetches what this side needs; both overlap once every file to be sent has its channel.
 pub(crate) async fn pump(
     connection: &Connection,
     work: &Arc<Work>,
     theirs: Vec<Need>,
     ours: Vec<Need>,
+    ahead: Ahead,
     uncertainty: i64,
 ) -> Result<(), SessionError> {
-    let lane = || Lane {
+    let lane = |ahead| Lane {
         connection,
         work,
+        ahead,
         limit: in_flight(uncertainty),
         large: Arc::new(Semaphore::new(LARGE_IN_FLIGHT)),
     };
     let gate = Arc::new(Gate { unopened: AtomicUsize::new(theirs.len()), open: Notify::new() });
     gate.check();
-    let sending = lane().each(
+    let sending = lane(Ahead::new()).each(
         theirs,
         |need| work.source_size(need.item),
         |opening, work, need| push(opening, work, need, gate.clone()),
     );
     let fetching = async {
         gate.open.notified().await;
-        lane().each(ours, |need| work.size(need.item), pull).await
+        lane(ahead).each(ours, |need| work.size(need.item), pull).await
     };
     tokio::try_join!(sending, fetching).map(|_| ())
 }
@@ -58,6 +73,8 @@ pub(crate) async fn pump(
 struct Lane<'a> {
     connection: &'a Connection,
     work: &'a Arc<Work>,
+    /// Channels that were asked for already.
+    ahead: Ahead,
     /// How many may be in flight.
     limit: usize,
     /// Places for large ones.
@@ -68,7 +85,7 @@ impl Lane<'_> {
     /// Moves every file in a task of its own. Channels are asked for in path order: the next in that order wait
     /// behind a large file that waits for its place.
     async fn each<F>(
-        self,
+        mut self,
         needs: Vec<Need>,
         size: impl Fn(&Need) -> u64,
         carry: impl Fn(Opening, Arc<Work>, Need) -> F,
@@ -86,7 +103,11 @@ impl Lane<'_> {
             } else {
                 None
             };
-            let carried = carry(self.connection.ask()?, self.work.clone(), need);
+            let opening = match self.ahead.pop_front() {
+                Some(opening) => opening,
+                None => self.connection.ask()?,
+            };
+            let carried = carry(opening, self.work.clone(), need);
             files.spawn(async move {
                 let _place = place;
                 carried.await

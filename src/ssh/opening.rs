@@ -44,6 +44,15 @@ impl Opening {
         }
     }
 
+    /// As it is, but it goes on while nobody waits for it. One that does not must be waited for at once: it may hold a
+    /// place in the session's queue that others wait for.
+    pub fn unattended(mut self) -> Self {
+        let Some(steps) = self.steps.take() else { return self };
+        let task = tokio::spawn(steps);
+        let ended = async move { task.await.unwrap_or(Err(CarrierError::Closed)) };
+        Self { steps: Some(Box::pin(ended)), opened: None }
+    }
+
     /// The open channel.
     ///
     /// # Errors
