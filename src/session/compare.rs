@@ -10,8 +10,9 @@ use super::budget::Budget;
 use super::control::{Control, path_size};
 use super::error::SessionError;
 use super::told::Told;
+use super::trio::{Trio, trios};
 use crate::core::age::Timestamp;
-use crate::core::base::{Base, BaseMember, members_of};
+use crate::core::base::Base;
 use crate::core::kept::looks_kept;
 use crate::core::merge::Fork;
 use crate::core::path::{Name, RelPath};
@@ -396,46 +397,4 @@ enum Step {
     Both(Fork),
     /// A folder that only System 1 has.
     OnlyOne(Fork),
-}
-
-/// One name in a folder, on System 1, on System 2 and in the base.
-struct Trio<'a> {
-    name: Name,
-    listed: Option<Listed>,
-    own: Option<&'a Node>,
-    base: Option<BaseMember<'a>>,
-}
-
-impl<'a> Trio<'a> {
-    /// The base's rows below this name.
-    fn below(&self) -> &'a [(RelPath, crate::core::base::BaseEntry)] {
-        self.base.as_ref().map_or(&[], |member| member.below)
-    }
-}
-
-/// Joins three lists by name. `base` has the rows of the folder, which is `depth` deep, and below it.
-fn trios<'a>(
-    listed: Vec<(Name, Listed)>,
-    own: Option<&'a Folder>,
-    base: &'a [(RelPath, crate::core::base::BaseEntry)],
-    depth: usize,
-) -> Vec<Trio<'a>> {
-    let mut listed = listed.into_iter().peekable();
-    let mut own = own.map_or(&[][..], |folder| &folder.members[..]).iter().peekable();
-    let mut base = members_of(base, depth).peekable();
-    let mut trios = Vec::new();
-    loop {
-        let names = [
-            listed.peek().map(|(name, _)| name),
-            own.peek().map(|(name, _)| name),
-            base.peek().map(|member| &member.name),
-        ];
-        let Some(name) = names.into_iter().flatten().min().cloned() else { return trios };
-        trios.push(Trio {
-            listed: listed.next_if(|(other, _)| *other == name).map(|(_, listed)| listed),
-            own: own.next_if(|(other, _)| *other == name).map(|(_, node)| node),
-            base: base.next_if(|member| member.name == name),
-            name,
-        });
-    }
 }

@@ -38,6 +38,7 @@ mod settle;
 mod together;
 mod told;
 mod transfer;
+mod trio;
 mod verify;
 mod work;
 
