@@ -2,7 +2,8 @@
 //!
 //! Both sides write the id of a run. System 1 writes the new id beside the last one before System 2 commits its
 //! base, and accepts either afterwards; so a run that is killed in between leaves a pair that still matches,
-//! and a side that came back from a backup one that does not.
+//! and a side that came back from a backup one that does not. Once System 2 has shown the new id, the last one goes: from then
+//! on also a System 2 that is but one run behind is one that came back.
 //!
 //! Which side keeps the base's rows changes with the roles. They carry the run that they are of, and are used only while
 //! that is the run both sides remember; so rows that a side kept in an earlier role are never taken for the base.
@@ -102,6 +103,14 @@ pub fn announce(state: &State, peer: Id, held: Option<Id>, run: Id) -> Result<()
     writing.commit().map_err(database(act))
 }
 
+/// On System 1: System 2 holds `run`, so it was not killed before it had committed its base. From now on the run before
+/// is one that only a System 2 which came back from a backup would hold.
+pub fn confirm(state: &State, peer: Id, run: Id) -> Result<(), StateError> {
+    let act = "write the run into";
+    let forget = "UPDATE pairs SET before = NULL WHERE peer = ?1 AND run = ?2";
+    state.db().execute(forget, (peer.0, run.0)).map(|_| ()).map_err(database(act))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +135,10 @@ mod tests {
         let overtaken = announce(&state, peer, Some(killed), elsewhere);
         assert!(matches!(overtaken, Err(StateError::Overtaken)));
         assert_eq!(runs(), [third, first]);
+        confirm(&state, peer, first).unwrap();
+        assert_eq!(runs(), [third, first]);
+        confirm(&state, peer, third).unwrap();
+        assert_eq!(runs(), [third]);
     }
 
     #[test]

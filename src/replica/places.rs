@@ -49,9 +49,9 @@ pub enum Stranger {
         /// Which root stood there.
         known: Id,
     },
-    /// A folder without an identity stands there, as under an unmounted disk.
+    /// A folder without an identity of its own stands there, as under an unmounted disk.
     #[error(
-        "cannot sync {}: the folder there has no .syncfiles, and root {known} stood there; is its disk \
+        "cannot sync {}: the folder there is new, or a copy, and root {known} stood there; is its disk \
              mounted? If this folder replaces it, --new-root accepts it",
         named(place)
     )]

@@ -241,6 +241,16 @@ impl Local {
         .await
     }
 
+    /// On System 1: System 2 has shown that it holds `run`, the newest.
+    pub(crate) async fn confirm(self: &Arc<Self>, peer: Id, run: Id) -> Result<(), SessionError> {
+        let local = self.clone();
+        super::blocking(move || match local.state() {
+            Some(state) if !local.is_look() => pairs::confirm(&state, peer, run).map_err(unusable),
+            _ => Ok(()),
+        })
+        .await
+    }
+
     /// Opens the staging folder of a run; also what was found there that no run put there.
     pub(crate) fn stage(&self, run: Id, now: Timestamp) -> Result<(Stage, Vec<String>), SessionError> {
         let state = self.state().ok_or_else(|| SessionError::Root("the root has no state".into()))?;

@@ -152,7 +152,14 @@ impl Session<'_> {
             return Err(SessionError::broke("it did not begin with a beginning"));
         };
         match self.answer(&opened.local, &mut scanned).await? {
-            Asked::Done => opened.local.store_index(scanned.changes, scanned.since, None).await,
+            Asked::Done => {
+                opened.local.store_index(scanned.changes, scanned.since, None).await?;
+                let newest = opened.runs.first().filter(|run| begin.base == Some(**run));
+                if let (Some(peer), Some(run), 2..) = (hello.root, newest, opened.runs.len()) {
+                    opened.local.confirm(Id(peer), Id(*run)).await?;
+                }
+                Ok(())
+            }
             Asked::Compared(rows, compared) => {
                 let half = Half { session: self, hello: &hello, begin, clock, opened };
                 half.carry_out(scanned, rows, compared).await
