@@ -1,6 +1,6 @@
 //! Step 6 of the exchange: one side puts in place what arrived, and does the rest of its half.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::blocking;
@@ -76,7 +76,8 @@ struct Performance<'a> {
     /// Where what is renamed stood, by where it comes to stand.
     sources: HashMap<&'a RelPath, &'a RelPath>,
     steps: Vec<(Settled, Step)>,
-    copied: u64,
+    /// Items whose content this side had under another name.
+    copied: BTreeSet<usize>,
     results: Results,
 }
 
@@ -85,7 +86,8 @@ impl<'a> Performance<'a> {
         let arrangement = work.arrangement();
         let renames = [renames(&arrangement.folder_moves), renames(&arrangement.moves)].concat();
         let sources = renames.iter().map(|(from, to)| (*to, *from)).collect();
-        Performance { work, renames, sources, steps: Vec::new(), copied: 0, results: Results::default() }
+        let (steps, copied, results) = (Vec::new(), BTreeSet::new(), Results::default());
+        Performance { work, renames, sources, steps, copied, results }
     }
 
     fn carry_out(mut self, run: Id, keep: Option<Keep>) -> Result<Results, SessionError> {
@@ -142,7 +144,7 @@ impl<'a> Performance<'a> {
                 continue;
             }
             let here = match (copies.get(&at), staged.remove(&at)) {
-                (Some(from), _) => self.copy(stage, item, from).map(Some),
+                (Some(from), _) => self.copy(stage, at, item, from).map(Some),
                 (None, staged) => Ok(staged),
             };
             match here.and_then(|here| self.step(stage, at, item, here)) {
@@ -201,14 +203,14 @@ impl<'a> Performance<'a> {
     }
 
     /// Stages content that this side has under another name.
-    fn copy(&mut self, stage: &Stage, item: &Item, from: &RelPath) -> Result<Staged, Failure> {
+    fn copy(&mut self, stage: &Stage, at: usize, item: &Item, from: &RelPath) -> Result<Staged, Failure> {
         let gone = || Failure::Changed("what it is a copy of is not there any more".into());
         let entry = self.entry(from).ok_or_else(gone)?;
         let promise = super::work::promise(item, self.work.side).ok_or_else(gone)?;
         let staged = stage
             .copy(&self.work.local.root, from, &entry, &promise)
             .map_err(|e| super::work::failure(&e))?;
-        self.copied += 1;
+        self.copied.insert(at);
         Ok(staged)
     }
 
@@ -255,6 +257,7 @@ impl<'a> Performance<'a> {
         match step {
             Step::Remove { .. } => self.results.deleted += 1,
             Step::Put { staged, .. } => {
+                self.results.moved += u64::from(self.copied.contains(&at));
                 self.results.learned.extend(staged.sha256.map(|digest| (at, digest)));
                 // An edit in the instant after it was placed is not what was staged: the next scan looks at it.
                 let as_staged =

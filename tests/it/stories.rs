@@ -558,6 +558,18 @@ fn two_folders_that_could_not_agree_on_anything_meet_for_the_first_time_again() 
     }
 }
 
+/// A run that did nothing else used to say that there was nothing to do.
+#[test]
+fn a_copy_that_is_made_of_what_is_there_is_counted() {
+    let pair = Pair::new();
+    pair.one.write("a", "content", 1000);
+    pair.sync();
+    pair.one.write("b", "content", 500);
+    let ran = pair.sync();
+    assert_eq!((ran.travelled(), ran.outcome.moved, ran.outcome.changed), (0, 1, true));
+    pair.assert_same();
+}
+
 /// Its old bits stayed, and were then taken for a change made there.
 #[test]
 fn what_was_renamed_and_got_other_bits_arrives_with_these() {
