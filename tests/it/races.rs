@@ -11,6 +11,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use syncfiles::replica::history;
+use syncfiles::replica::identity::Id;
+use syncfiles::replica::restore::Restorer;
+use syncfiles::replica::root::Root;
+use syncfiles::replica::state::State;
+use syncfiles::session::Clock;
 use syncfiles::session::progress::{Event, ProblemKind};
 
 use crate::support::dice::{self, Dice, rounds, seeds};
@@ -223,4 +229,31 @@ fn an_edit_of_what_is_about_to_be_replaced_survives() {
     pair.assert_same();
     assert_eq!(pair.one.read("a").unwrap(), "the user was here");
     assert_eq!(pair.one.displaced(), [b"newer"]);
+}
+
+/// `history`, `restore` and `undo` need no pause: what they bring back is an edit like any other.
+#[test]
+fn what_is_undone_while_a_sync_runs_is_an_edit_made_meanwhile() {
+    let pair = Pair::new();
+    pair.one.write("a", "first", 5000).write("d/b", "first of b", 5000);
+    pair.sync();
+    pair.one.write("a", "second", 4000).remove("d/b");
+    pair.sync_deleting();
+    pair.one.write("a", "third", 3000);
+    let (root, first) = (pair.two.root.clone(), AtomicBool::new(true));
+    let ran = pair.sync_meddled(move |event| {
+        if matches!(event, Event::Committing) && first.swap(false, Ordering::Relaxed) {
+            let root = Root::open(&root).unwrap();
+            let state = State::open(&root).unwrap();
+            assert_eq!(history::list(&state).unwrap().len(), 2);
+            let (run, now) = (Id::random().unwrap(), Clock::default().now());
+            let undone = Restorer { root: &root, state: &state, run, now }.undo(None).unwrap();
+            assert!(undone.iter().all(|(_, result)| result.is_ok()) && undone.len() == 2, "{undone:?}");
+        }
+    });
+    assert_eq!((&ran.outcome.problems[..], ran.conflicts()), (&[][..], 1));
+    pair.assert_same();
+    assert_eq!(["a", "d/b"].map(|name| pair.one.read(name).unwrap()), ["first", "first of b"]);
+    assert_eq!(pair.one.displaced(), [b"third"]);
+    assert!(pair.two.displaced().contains(&b"second".to_vec()));
 }
