@@ -126,4 +126,12 @@ impl Standing {
     pub fn version(&self) -> Option<&Version> {
         if let Standing::Holds(version) = self { Some(version) } else { None }
     }
+
+    /// Whether both certainly hold the same content with the same bits, or hold nothing alike.
+    pub fn same(&self, other: &Standing) -> bool {
+        match (self.version(), other.version()) {
+            (Some(a), Some(b)) => a.content.same(&b.content) == Some(true) && a.bits == b.bits,
+            _ => self == other,
+        }
+    }
 }

@@ -15,7 +15,6 @@ use super::progress::{Event, Outcome, Problem, ProblemKind, Progress};
 use super::pump::{Ahead, ahead, pump};
 use super::report::{account, preview};
 use super::scanned::Scanned;
-use super::settle::{prune, settled_rows};
 use super::work::{Work, wanted};
 use crate::core::base::{Base, BaseEntry};
 use crate::core::digest::Digest;
@@ -26,6 +25,7 @@ use crate::core::plan::Plan;
 use crate::core::policy::Policy;
 use crate::core::question::undecided;
 use crate::core::reconcile::reconcile;
+use crate::core::settled::{leave_out, settled_rows};
 use crate::core::shown::Shown;
 use crate::core::side::{Side, Sides};
 use crate::protocol::message::{Begin, Message};
@@ -258,7 +258,7 @@ impl Run<'_> {
         let policy = self.policy();
         let ask = undecided(&comparison.tree, &policy);
         self.settle_hashes(&mut scanned, &mut comparison.tree, ask, outcome).await?;
-        prune(&mut comparison.tree, &RelPath::root(), &mut comparison.settled);
+        leave_out(&mut comparison.tree, &mut comparison.settled);
         let plan = reconcile(&comparison.tree, &policy);
         // A second round for what no decision needs, but what may spare transfers. It changes the tree, so that
         // both sides must plan from it again.
@@ -310,7 +310,9 @@ impl Run<'_> {
         entries: u64,
         outcome: &mut Outcome,
     ) -> Result<(), SessionError> {
-        let mut rows = settled_rows(&scanned, comparison, &remembered.base);
+        let excluded = |path: &RelPath, folder: bool| scanned.filter.excludes(path, folder);
+        let Comparison { settled, settled_below, .. } = comparison;
+        let mut rows = settled_rows(&scanned.snapshot, &remembered.base, settled, settled_below, &excluded);
         let whole = comparison.tree.members.is_empty();
         if whole && rows.is_empty() && remembered.run.is_some() {
             return self.remember_whole(scanned, remembered).await;

@@ -312,7 +312,7 @@ impl<'a> Join<'a> {
             (Some(Listed::Folder { .. }), _) => Step::OnlyOne(Fork { base, one, two, members: Vec::new() }),
             // No folder on System 1: System 2 knows all that matters below.
             (_, own) => {
-                let equal = same(&one, &two) && two != Standing::Absent && trio.below().is_empty();
+                let equal = one.same(&two) && two != Standing::Absent && trio.below().is_empty();
                 if equal && !looks_kept(&trio.name) {
                     return Step::Settled;
                 }
@@ -373,14 +373,6 @@ fn unasked() -> SessionError {
 
 fn folder_at<'a>(snapshot: &'a Snapshot, path: &RelPath) -> Option<&'a Folder> {
     if let Some(Node::Folder(folder)) = snapshot.find(path) { Some(folder) } else { None }
-}
-
-/// Whether both sides certainly hold the same content with the same bits.
-pub(crate) fn same(one: &Standing, two: &Standing) -> bool {
-    match (one.version(), two.version()) {
-        (Some(a), Some(b)) => a.content.same(&b.content) == Some(true) && a.bits == b.bits,
-        _ => one == two,
-    }
 }
 
 /// What becomes of one member of a listed folder.

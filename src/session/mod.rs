@@ -34,7 +34,6 @@ mod report;
 mod retry;
 mod scanned;
 pub mod server;
-mod settle;
 mod together;
 mod told;
 mod transfer;

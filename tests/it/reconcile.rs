@@ -7,14 +7,16 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::RngSeed;
 use proptest::test_runner::TestRunner;
+use syncfiles::core::base::{Base, BaseEntry};
 use syncfiles::core::guard::{Census, MaxDelete, guard};
-use syncfiles::core::merge::{Fork, agreed_rows, merge, merge_differing};
+use syncfiles::core::merge::{Fork, merge};
 use syncfiles::core::moves::{Holdings, arrange};
 use syncfiles::core::path::RelPath;
 use syncfiles::core::plan::{Act, Item, Plan, Settles, Why};
 use syncfiles::core::policy::{ConflictPolicy, Policy};
 use syncfiles::core::question::undecided;
 use syncfiles::core::reconcile::reconcile;
+use syncfiles::core::settled::{leave_out, settled_rows};
 use syncfiles::core::side::{Side, Sides};
 use syncfiles::core::version::{Content, Standing};
 
@@ -162,6 +164,16 @@ fn wild_fork() -> impl Strategy<Value = Fork> {
     })
 }
 
+/// A base with changes to its rows.
+fn with_rows(base: &Base, changes: Vec<(RelPath, Option<BaseEntry>)>) -> Base {
+    let mut rows: BTreeMap<_, _> = base.rows().iter().cloned().collect();
+    for (path, row) in changes {
+        rows.remove(&path);
+        rows.extend(row.map(|row| (path, row)));
+    }
+    base_tree(&rows)
+}
+
 fn without_agreed(plan: Plan) -> Vec<Item> {
     plan.items.into_iter().filter(|item| item.why != Why::Agreed).collect()
 }
@@ -259,13 +271,14 @@ proptest! {
 
     #[test]
     fn what_is_settled_may_be_left_out(case in case()) {
-        let mut pruned = fork(&case);
-        pruned.prune();
-        let whole = plan(&case);
-        prop_assert_eq!(&reconcile(&pruned, &case.policy), &whole);
-        let (one, two) = (snapshot(&case.trees.one), snapshot(&case.trees.two));
-        let differing = reconcile(&merge_differing(&base(&case.base), &one, &two, now()), &case.policy);
-        prop_assert_eq!(without_agreed(differing), without_agreed(whole));
+        let (mut rest, mut settled) = (fork(&case), Vec::new());
+        leave_out(&mut rest, &mut settled);
+        let (rest, whole) = (reconcile(&rest, &case.policy), plan(&case));
+        let (old, own) = (base(&case.base), snapshot(&case.trees.two));
+        let after = carry_out(&case, &whole);
+        let rows = settled_rows(&own, &old, &settled, &[], &|_, _| false);
+        prop_assert_eq!(settle(&rest, &with_rows(&old, rows), &after), settle(&whole, &old, &after));
+        prop_assert_eq!(without_agreed(rest), without_agreed(whole));
     }
 
     #[test]
@@ -274,12 +287,8 @@ proptest! {
         let plan = plan(&case);
         prop_assert!(plan.is_idle());
         let (old, own) = (base(&case.base), snapshot(&case.trees.one));
-        let mut rows: BTreeMap<_, _> = old.rows().iter().cloned().collect();
-        for (path, row) in agreed_rows(&old, &own, &RelPath::root()) {
-            rows.remove(&path);
-            rows.extend(row.map(|row| (path, row)));
-        }
-        prop_assert_eq!(base_tree(&rows), settle(&plan, &old, &case.trees));
+        let rows = settled_rows(&own, &old, &[], &[RelPath::root()], &|_, _| false);
+        prop_assert_eq!(with_rows(&old, rows), settle(&plan, &old, &case.trees));
     }
 
     #[test]
@@ -334,15 +343,6 @@ proptest! {
             let _ = guard(&plan, side, Census::default(), &Default::default(), MaxDelete::default());
         }
     }
-
-    #[test]
-    fn a_fork_survives_the_wire(case in case()) {
-        let fork = fork(&case);
-        let bytes = postcard::to_allocvec(&fork).unwrap();
-        let back: Fork = postcard::from_bytes(&bytes).unwrap();
-        prop_assert_eq!(&back, &fork);
-        prop_assert_eq!(reconcile(&back, &case.policy).digest(), reconcile(&fork, &case.policy).digest());
-    }
 }
 
 /// Every walk over a fork fits a thread's stack of 1 MiB at the depth that paths allow.
@@ -360,9 +360,7 @@ fn the_deepest_tree_is_decided() {
             let policy = Policy { delete: true, ..Policy::default() };
             assert_eq!(undecided(&fork, &policy), Sides::default());
             assert_eq!(reconcile(&fork, &policy).items.len(), 256);
-            let back: Fork = postcard::from_bytes(&postcard::to_allocvec(&fork).unwrap()).unwrap();
-            assert_eq!(back, fork);
-            fork.prune();
+            leave_out(&mut fork, &mut Vec::new());
         }
     };
     std::thread::Builder::new().stack_size(1 << 20).spawn(deepest).unwrap().join().unwrap();

@@ -1,20 +1,25 @@
-//! What is left of a comparison once every hash that matters is known, and what the base must learn of the rest.
+//! What both sides hold alike: it is left out of the decision, and the base's rows are brought up to date without one.
 
-use super::compare::{Comparison, same};
-use super::scanned::Scanned;
-use crate::core::base::{Base, BaseEntry, members_of};
-use crate::core::kept::looks_kept;
-use crate::core::merge::Fork;
-use crate::core::path::RelPath;
-use crate::core::snapshot::{Folder, Node};
-use crate::core::version::{Bits, Content, Standing};
+use super::age::Timestamp;
+use super::base::{Base, BaseEntry, members_of};
+use super::kept::looks_kept;
+use super::merge::Fork;
+use super::path::RelPath;
+use super::snapshot::{Folder, Node, Snapshot};
+use super::version::{Content, Standing};
 
-/// Takes out of the tree what turned out to be equal on both sides, and adds it to `settled`.
-pub(crate) fn prune(tree: &mut Fork, path: &RelPath, settled: &mut Vec<RelPath>) {
+/// Takes out of a tree what is certainly equal on both sides, and adds it to `settled`. What stays is decided as it
+/// would be in the whole tree: see [`reconcile`](super::reconcile::reconcile).
+pub fn leave_out(tree: &mut Fork, settled: &mut Vec<RelPath>) {
+    leave_out_below(tree, &RelPath::root(), settled);
+}
+
+fn leave_out_below(tree: &mut Fork, path: &RelPath, settled: &mut Vec<RelPath>) {
     tree.members.retain_mut(|(name, fork)| {
         let Ok(inner) = path.join(name) else { return true };
-        prune(fork, &inner, settled);
-        if !fork.members.is_empty() || !is_equal(&fork.one, &fork.two) || looks_kept(name) {
+        leave_out_below(fork, &inner, settled);
+        let equal = fork.one.version().is_some() && fork.one.same(&fork.two);
+        if !fork.members.is_empty() || !equal || looks_kept(name) {
             return true;
         }
         // A folder's row is its own; what was below it has been settled path by path.
@@ -29,13 +34,36 @@ pub(crate) fn prune(tree: &mut Fork, path: &RelPath, settled: &mut Vec<RelPath>)
     });
 }
 
-fn is_equal(one: &Standing, two: &Standing) -> bool {
-    one.version().is_some() && same(one, two)
-}
-
 fn agreed(standing: &Standing) -> Option<BaseEntry> {
     let version = standing.version()?;
     BaseEntry::of(&version.content, version.bits)
+}
+
+/// The base's rows that change for what both sides hold alike, which is what stands in `own`: at and below the paths
+/// `settled`, and below the folders `settled_below`. Rows of paths about which nothing is known, or that are `excluded`
+/// (`true`: as a folder), stay.
+pub fn settled_rows(
+    own: &Snapshot,
+    base: &Base,
+    settled: &[RelPath],
+    settled_below: &[RelPath],
+    excluded: &dyn Fn(&RelPath, bool) -> bool,
+) -> Vec<(RelPath, Option<BaseEntry>)> {
+    let mut rows = Vec::new();
+    for path in settled_below {
+        let folder = match own.find(path) {
+            Some(Node::Folder(folder)) => folder,
+            _ if path.is_root() => own,
+            _ => continue,
+        };
+        settle_members(path, folder, base.within(path), base, excluded, &mut rows);
+    }
+    for path in settled {
+        if let Some(node) = own.find(path) {
+            base_changes(path, node, base, excluded, &mut rows);
+        }
+    }
+    rows
 }
 
 /// The changes that bring the base's rows at and below `path` up to what both sides hold there, which is what
@@ -47,7 +75,7 @@ fn base_changes(
     excluded: &dyn Fn(&RelPath, bool) -> bool,
     changes: &mut Vec<(RelPath, Option<BaseEntry>)>,
 ) {
-    let entry = entry_of(node);
+    let entry = agreed(&node.standing(Timestamp(0)));
     let rows = base.within(path);
     let (row, below) = match rows.split_first() {
         Some(((first, row), below)) if first == path => (Some(row), below),
@@ -96,38 +124,4 @@ fn forget(
             changes.push((path.clone(), None));
         }
     }
-}
-
-fn entry_of(node: &Node) -> Option<BaseEntry> {
-    let (content, bits) = match node {
-        Node::File(file) => (Content::File { size: file.size, sha256: file.sha256 }, file.bits),
-        Node::Link(link) => (Content::Link { target: link.target.clone() }, Bits::of_mode(0o777)),
-        Node::Folder(folder) => (Content::Folder, folder.bits),
-        Node::Unknown(_) => return None,
-    };
-    BaseEntry::of(&content, bits)
-}
-
-/// The base's rows that change for what both sides hold alike.
-pub(crate) fn settled_rows(
-    scanned: &Scanned,
-    comparison: &Comparison,
-    base: &Base,
-) -> Vec<(RelPath, Option<BaseEntry>)> {
-    let excluded = |path: &RelPath, folder: bool| scanned.filter.excludes(path, folder);
-    let mut rows = Vec::new();
-    for path in &comparison.settled_below {
-        let folder = match scanned.snapshot.find(path) {
-            Some(Node::Folder(folder)) => folder,
-            _ if path.is_root() => &scanned.snapshot,
-            _ => continue,
-        };
-        settle_members(path, folder, base.within(path), base, &excluded, &mut rows);
-    }
-    for path in &comparison.settled {
-        if let Some(node) = scanned.snapshot.find(path) {
-            base_changes(path, node, base, &excluded, &mut rows);
-        }
-    }
-    rows
 }
