@@ -8,7 +8,6 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use thiserror::Error;
 
@@ -16,6 +15,7 @@ use super::expected::{Entry, Expected};
 use super::fault;
 use super::rename::{At, exchange, over, second_name, to_absent};
 use super::root::{Kind, Root, Stat, Walker, stat_of};
+use super::system;
 use crate::core::path::RelPath;
 use crate::core::version::Bits;
 
@@ -176,15 +176,13 @@ impl<'a> Hands<'a> {
     pub fn set_bits(&mut self, path: &RelPath, bits: Bits, entry: &Entry) -> Result<Stat, CommitError> {
         let refused = failed("set its permission bits");
         let spot = self.walker.spot(path).map_err(&refused)?;
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(spot.folder, spot.name, flags, Mode::empty());
-        let file = opened.map_err(io::Error::from).map_err(&refused)?;
+        let file = system::open_for_bits(spot.folder, spot.name).map_err(&refused)?;
         let stat = stat_of(&file).map_err(&refused)?;
         if stat.kind == Kind::Link || stat.bits != entry.bits || !entry.admits(&stat) {
             return Err(CommitError::Changed);
         }
         fault::step().map_err(&refused)?;
-        chmod_through(&file, bits).map_err(&refused)?;
+        system::set_bits_through(&file, bits).map_err(&refused)?;
         stat_of(&file).map_err(&refused)
     }
 
@@ -193,8 +191,7 @@ impl<'a> Hands<'a> {
         let refused = failed("set its permission bits");
         let folder = self.root.folder(path).map_err(&refused)?;
         fault::step().map_err(&refused)?;
-        rustix::fs::fchmod(&folder, Mode::from_raw_mode(bits.mode()))
-            .map_err(|errno| refused(errno.into()))?;
+        rustix::fs::fchmod(&folder, system::mode(bits)).map_err(|errno| refused(errno.into()))?;
         stat_of(&folder).map_err(&refused)
     }
 
@@ -213,14 +210,7 @@ impl<'a> Hands<'a> {
 /// Everything written so far to the file system of `root` is durable when this returns.
 pub fn sync_fs(root: &Root) -> io::Result<()> {
     fault::step()?;
-    Ok(rustix::fs::syncfs(root)?)
-}
-
-/// A descriptor without access cannot be given to `fchmod`; its name under /proc leads to the very same inode.
-fn chmod_through(file: impl AsFd, bits: Bits) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-    let name = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
-    Ok(rustix::fs::chmod(name, Mode::from_raw_mode(bits.mode()))?)
+    system::sync_fs(root)
 }
 
 /// Looks before an act: the entry must still be possible.

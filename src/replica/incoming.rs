@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::io::{self, Seek, Write};
 
-use rustix::fs::{FlockOperation, Mode};
+use rustix::fs::FlockOperation;
 
 use super::expected::{Entry, read_through};
 use super::fault;
 use super::root::{Kind, Root, Stat, stat_of};
 use super::source::is_gone;
 use super::stage::{Promise, RESUMABLE, Stage, StageError, Staged, failed, make_staged, open_staged, times};
+use super::system;
 use crate::core::digest::{Digest, Hasher};
 use crate::core::path::RelPath;
 use crate::core::version::Bits;
@@ -63,7 +64,7 @@ impl Stage {
         }
         let mut copy = self.begin(promise, self.fresh_name(promise))?;
         let mut clone = source.try_clone().map_err(&refused)?;
-        if rustix::fs::ioctl_ficlone(&copy.file, &source).is_ok() {
+        if system::clone_content(&copy.file, &source).is_ok() {
             copy.read_back().map_err(&refused)?;
         } else {
             clone.rewind().map_err(&refused)?;
@@ -170,7 +171,7 @@ fn seal(file: &File, promise: &Promise) -> io::Result<Stat> {
     if stat.bits == promise.bits {
         return Ok(stat);
     }
-    rustix::fs::fchmod(file, Mode::from_raw_mode(promise.bits.mode()))?;
+    rustix::fs::fchmod(file, system::mode(promise.bits))?;
     stat_of(file)
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{FileType, RawDir};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::filter::Filter;
@@ -12,6 +12,7 @@ use super::index::{Change, Entry, Index, Memory, Rows};
 use super::pool::Found;
 use super::root::{Kind, Root, Spot, Stat, stat_of};
 use super::scan::{Findings, ScanOptions, ScanProblem};
+use super::system::RawDir;
 use crate::core::age::Timestamp;
 use crate::core::path::{MAX_DEPTH, MAX_PATH, Name, PathError, RelPath};
 use crate::core::snapshot::{File, Folder, Link, Node, Unknown};

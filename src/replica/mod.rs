@@ -32,6 +32,7 @@ pub mod source;
 pub mod stage;
 pub mod state;
 pub mod step;
+mod system;
 pub mod temporary;
 #[cfg(test)]
 mod testing;

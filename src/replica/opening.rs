@@ -9,7 +9,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -23,6 +23,7 @@ use super::index::{self, IndexError};
 use super::lock::patiently;
 use super::root::{Kind, Root, Stat, stat_at};
 use super::state::{LAYOUT, StateError, database, folder};
+use super::system;
 
 const DATABASE: &str = "state.db";
 /// What SQLite keeps beside a database.
@@ -189,8 +190,7 @@ fn layout_of(db: &Connection, state: &Root) -> Result<i32, StateError> {
 /// and the connection is dropped before anything was read or written.
 fn open_by_name(state: &Root, options: &str, flags: OpenFlags) -> Result<Connection, StateError> {
     let refused = folder("open", state.path());
-    let link = format!("/proc/self/fd/{}", state.as_fd().as_raw_fd());
-    let name = rustix::fs::readlink(link, Vec::new()).map_err(|errno| refused(errno.into()))?;
+    let name = system::name_of(state).map_err(&refused)?;
     let name = Path::new(OsStr::from_bytes(name.as_bytes()));
     let uri = format!("file:{}?{options}", escaped(&name.join(DATABASE)));
     let flags = flags

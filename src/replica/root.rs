@@ -13,18 +13,16 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use thiserror::Error;
 
+use super::system;
 use crate::core::age::Timestamp;
 use crate::core::path::{Name, RelPath, STATE_FOLDER};
 use crate::core::shown::Shown;
 use crate::core::snapshot::Seen;
 use crate::core::version::Bits;
-
-/// How often a lookup is repeated that the kernel gave up because of a rename at the same moment.
-const ATTEMPTS: usize = 64;
 
 const FOLDER: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -136,7 +134,7 @@ impl Root {
     /// file system.
     pub fn folder(&self, path: &RelPath) -> io::Result<OwnedFd> {
         let bytes = if path.is_root() { b"." } else { path.as_bytes() };
-        match confined(self.folder.as_fd(), bytes, FOLDER) {
+        match system::open_beneath(self.folder.as_fd(), bytes, FOLDER) {
             Err(Errno::NOSYS | Errno::PERM) => self.walk_to(path),
             opened => self.on_this_device(opened?),
         }
@@ -305,7 +303,7 @@ impl Spot<'_> {
     }
 
     fn open(&self, flags: OFlags) -> Result<OwnedFd, Errno> {
-        match confined(self.folder, self.name, flags) {
+        match system::open_beneath(self.folder, self.name, flags) {
             Err(Errno::NOSYS | Errno::PERM) => {
                 rustix::fs::openat(self.folder, self.name, flags, Mode::empty())
             }
@@ -328,50 +326,12 @@ impl Root {
 
 /// What stands at the single component `name` in `folder`, a link not followed and nothing mounted by looking.
 pub(crate) fn stat_at(folder: impl AsFd, name: impl rustix::path::Arg) -> io::Result<Stat> {
-    statx(folder, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT)
+    system::stat_at(folder, name)
 }
 
 /// What is open at `file`.
 pub fn stat_of(file: impl AsFd) -> io::Result<Stat> {
-    statx(file, c"", AtFlags::EMPTY_PATH)
-}
-
-fn statx(folder: impl AsFd, name: impl rustix::path::Arg, flags: AtFlags) -> io::Result<Stat> {
-    let told = rustix::fs::statx(folder, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
-    let time = |at: rustix::fs::StatxTimestamp| Timestamp::from_parts(at.tv_sec, at.tv_nsec);
-    let kind = match rustix::fs::FileType::from_raw_mode(told.stx_mode.into()) {
-        rustix::fs::FileType::RegularFile => Kind::File,
-        rustix::fs::FileType::Directory => Kind::Folder,
-        rustix::fs::FileType::Symlink => Kind::Link,
-        _ => Kind::Special,
-    };
-    Ok(Stat {
-        kind,
-        size: told.stx_size,
-        bits: Bits::of_mode(told.stx_mode.into()),
-        modified: time(told.stx_mtime),
-        born: (told.stx_mask & StatxFlags::BTIME.bits() != 0).then(|| time(told.stx_btime)),
-        seen: Seen { inode: told.stx_ino, changed: time(told.stx_ctime) },
-        links: told.stx_nlink,
-        device: u64::from(told.stx_dev_major) << 32 | u64::from(told.stx_dev_minor),
-        mounted: told.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
-    })
-}
-
-/// Opens `path` beneath `folder`; the kernel refuses links, mounts and every way out in each component.
-fn confined(folder: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-    let resolve = ResolveFlags::BENEATH
-        | ResolveFlags::NO_SYMLINKS
-        | ResolveFlags::NO_MAGICLINKS
-        | ResolveFlags::NO_XDEV;
-    let mut opened = Err(Errno::AGAIN);
-    for _ in 0..ATTEMPTS {
-        opened = rustix::fs::openat2(folder, path, flags, Mode::empty(), resolve);
-        if !matches!(opened, Err(Errno::AGAIN | Errno::INTR)) {
-            break;
-        }
-    }
-    opened
+    system::stat_of(file)
 }
 
 pub(crate) fn shown(path: &Path) -> String {

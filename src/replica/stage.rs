@@ -20,6 +20,7 @@ use super::fault;
 use super::identity::Id;
 use super::rename::{At, to_absent};
 use super::root::{Kind, Root, Stat};
+use super::system;
 use crate::core::age::Timestamp;
 use crate::core::digest::Digest;
 use crate::core::path::{Name, RelPath};
@@ -182,7 +183,7 @@ impl Stage {
             rustix::fs::mkdirat(&self.folder, name.as_str(), Mode::RWXU)?;
             let made = self.folder.beneath(&name_of(name.as_bytes())?)?;
             if bits != Bits::of_mode(0o700) {
-                rustix::fs::fchmod(&made, Mode::from_raw_mode(bits.mode()))?;
+                rustix::fs::fchmod(&made, system::mode(bits))?;
             }
             made.stat_self()
         };
@@ -363,7 +364,7 @@ fn shown(parts: &[&[u8]]) -> String {
 pub(crate) fn make_staged(stage: &Stage, name: &str, bits: Bits) -> io::Result<std::fs::File> {
     fault::step()?;
     let flags = STAGED | OFlags::CREATE | OFlags::EXCL;
-    Ok(rustix::fs::openat(stage, name, flags, Mode::from_raw_mode(bits.mode()))?.into())
+    Ok(rustix::fs::openat(stage, name, flags, system::mode(bits))?.into())
 }
 
 /// Opens the file `name`, which an earlier run made.

@@ -71,6 +71,35 @@ fn no_source_is_longer_than_can_be_read_in_one_go() {
     }));
 }
 
+/// What no other kernel has, as sources write it.
+const LINUX: [&str; 9] = [
+    "openat2(",
+    "statx(",
+    "syncfs(",
+    "ioctl_ficlone(",
+    "copy_file_range(",
+    "OFlags::PATH",
+    "fs::RawDir",
+    "format!(\"/proc/",
+    "landlock::",
+];
+
+#[test]
+fn what_only_linux_has_stands_only_in_files_that_are_for_linux_alone() {
+    let linux = ["src/replica/system/linux.rs", "src/cli/commands/sandbox/landlock.rs"].map(Path::new);
+    let sources = files("src").into_iter().filter(|path| is_rust(path));
+    let (alone, shared): (Vec<_>, Vec<_>) = sources.partition(|path| linux.contains(&path.as_path()));
+    let found = |path: &PathBuf| {
+        let (text, name) = (read(path), path.display().to_string());
+        LINUX
+            .into_iter()
+            .filter(move |call| text.contains(call))
+            .map(move |call| format!("{name} has {call}"))
+    };
+    assert!(alone.iter().flat_map(found).count() > 5, "the files for Linux have moved");
+    none(shared.iter().flat_map(found));
+}
+
 #[test]
 fn no_file_points_outside_the_repository() {
     let outside = concat!("..", "/shared");

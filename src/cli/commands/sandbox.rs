@@ -70,6 +70,7 @@ fn ours(file: &Path) -> Option<PathBuf> {
 
 /// What the process needs from now on.
 #[derive(Clone, Debug, Default)]
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "nothing can be given up there"))]
 struct Needs {
     /// Folders to do anything in that a sync does.
     folders: Vec<PathBuf>,
