@@ -352,6 +352,7 @@ fn why(why: Why) -> &'static str {
         Why::Restored => "restored",
         Why::Survived => "survived",
         Why::Clash(_) => "clash",
+        Why::Kept => "kept",
         Why::Bits => "bits",
         Why::Agreed => "agreed",
     }

@@ -269,7 +269,9 @@ fn explained(why: Why) -> &'static str {
         }
         Why::Survived => "deleted on one system, changed on the other; the change stays",
         Why::Younger => "different at the first meeting; the younger stays",
-        Why::New | Why::Changed | Why::Deleted | Why::Restored | Why::Bits | Why::Agreed => "decided",
+        Why::New | Why::Changed | Why::Deleted | Why::Restored | Why::Kept | Why::Bits | Why::Agreed => {
+            "decided"
+        }
     }
 }
 

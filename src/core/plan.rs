@@ -58,6 +58,8 @@ pub enum Why {
     Survived,
     /// A file or link against a folder; this side's won (or nobody's: the losing folder holds unknown members).
     Clash(Option<Side>),
+    /// The version that lost a conflict, which is kept under this name beside the one that won.
+    Kept,
     /// Permission bits only.
     Bits,
     /// Both sides already hold the same; only the base changes.

@@ -226,7 +226,7 @@ impl Judge<'_> {
         let Ok(path) = folder.join(name) else { return };
         let absent = Fork::default();
         let fork = member.unwrap_or(&absent);
-        let why = Why::Conflict(Some(kept.loser.other()));
+        let why = Why::Kept;
         let decision = match fork.shape() {
             Shape::Pair(both) => self.pair(fork, both),
             Shape::Lone(side, version) => Some(copy(side, version, why)),

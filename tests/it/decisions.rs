@@ -245,7 +245,8 @@ fn keep_both_keeps_the_loser_beside_the_winner() {
     let (one, two) = (tree! {"a.txt" => file("y").aged(1)}, tree! {"a.txt" => file("x").aged(9)});
     sync(tree! {"a.txt" => file("old")}, one, two, conflict(ConflictPolicy::KeepBoth))
         .both(tree! {"a.txt" => file("y"), "a.conflict-2d711642.txt" => file("x")})
-        .why("a.txt", Conflict(Some(One)));
+        .why("a.txt", Conflict(Some(One)))
+        .why("a.conflict-2d711642.txt", Kept);
 }
 
 #[test]

@@ -134,7 +134,8 @@ fn each_conflict_policy_ends_as_it_says() {
             (one, two),
             "{policy:?}"
         );
-        assert_eq!(ran.outcome.skipped, u64::from(policy == ConflictPolicy::Skip));
+        let skipped = u64::from(policy == ConflictPolicy::Skip);
+        assert_eq!((ran.conflicts(), ran.outcome.conflicts, ran.outcome.skipped), (1, 1 - skipped, skipped));
         if policy == ConflictPolicy::KeepBoth {
             pair.assert_same();
             let kept = pair
