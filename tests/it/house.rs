@@ -120,6 +120,54 @@ fn every_link_between_the_documents_leads_somewhere() {
     }
 }
 
+/// What stands between backticks in `text`, and the text that follows it.
+fn quoted(text: &str) -> Vec<(&str, &str)> {
+    let parts: Vec<&str> = text.split('`').collect();
+    parts
+        .chunks(2)
+        .zip(parts.chunks(2).skip(1))
+        .filter_map(|(a, b)| Some((*a.get(1)?, *b.first()?)))
+        .collect()
+}
+
+#[test]
+fn every_row_of_the_semantics_names_a_test_and_every_test_that_they_name_is_one() {
+    let semantics = read(Path::new("docs/semantics.md"));
+    let rust = ["src", "tests"].into_iter().flat_map(files).filter(|path| is_rust(path));
+    let sources: Vec<(PathBuf, String)> = rust.map(|path| (path.clone(), read(&path))).collect();
+    let is_test = |name: &str, file: Option<&str>| {
+        let of = |text: &String| {
+            text.split("#[test]").skip(1).any(|rest| {
+                let head = rest.split_once(&format!("fn {name}(")).map(|(head, _)| head);
+                head.is_some_and(|head| !head.contains("fn "))
+            })
+        };
+        sources.iter().any(|(path, text)| file.is_none_or(|file| path == Path::new(file)) && of(text))
+    };
+    let mut faults = Vec::new();
+    for line in semantics.lines() {
+        let quoted = quoted(line);
+        let named: Vec<_> =
+            quoted.iter().enumerate().filter(|(_, (name, _))| name.matches('_').count() > 2).collect();
+        for (at, (name, after)) in &named {
+            let file =
+                quoted.get(at + 1).map(|next| next.0).filter(|next| *after == " (" && next.ends_with(".rs"));
+            if !is_test(name, file) {
+                faults.push(format!("no test: {name} {}", file.unwrap_or_default()));
+            }
+        }
+        let heading = ["| term |", "| --- |", "| case |", "| here and there |", "| policy |"];
+        if line.starts_with("| ")
+            && line.matches(" | ").count() == 2
+            && named.is_empty()
+            && !heading.iter().any(|head| line.starts_with(head))
+        {
+            faults.push(format!("no test is named: {line}"));
+        }
+    }
+    none(faults.into_iter());
+}
+
 /// The codes of `ExitCode`, with what help says about each.
 fn exit_codes() -> Vec<(u8, &'static str)> {
     ExitCode::ALL.iter().map(|code| (code.number(), code.meaning())).collect()
