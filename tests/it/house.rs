@@ -71,6 +71,29 @@ fn no_source_is_longer_than_can_be_read_in_one_go() {
     }));
 }
 
+#[test]
+fn whatever_the_package_takes_from_the_repository_is_there_and_no_file_for_it_is_forgotten() {
+    let manifest = read(Path::new("Cargo.toml"));
+    let package = manifest.split("\n[").find(|section| section.starts_with("package.metadata.deb]")).unwrap();
+    let quoted: Vec<&str> = package.split('"').skip(1).step_by(2).collect();
+    let sources = quoted
+        .iter()
+        .filter(|text| text.starts_with("docs/") || **text == "README.md" || **text == "LICENSE");
+    none(sources.filter_map(|source| {
+        let folder = source.split("/*").next().unwrap();
+        (!top().join(folder).exists()).then(|| format!("the package takes {source}, which is not there"))
+    }));
+    // Units and scripts are taken by their folder.
+    let by_folder = |path: &Path| {
+        path.extension()
+            .is_some_and(|end| ["service", "socket", "sysusers"].iter().any(|known| end == *known))
+    };
+    none(files("docs/service").into_iter().filter_map(|path| {
+        let named = quoted.contains(&path.to_str().unwrap()) || quoted.contains(&path.parent()?.to_str()?);
+        (!named && !by_folder(&path)).then(|| format!("{} goes into no package", path.display()))
+    }));
+}
+
 /// What no other kernel has, as sources write it.
 const LINUX: [&str; 9] = [
     "openat2(",
