@@ -128,6 +128,22 @@ fn a_certificate_that_the_configuration_names_and_one_that_an_agent_holds_log_in
 }
 
 #[test]
+fn an_authority_of_another_kind_is_as_good_but_none_that_signs_with_sha1() {
+    for (kind, how, good) in
+        [("ecdsa", &[][..], true), ("rsa", &["-t", "rsa-sha2-512"], true), ("rsa", &["-t", "ssh-rsa"], false)]
+    {
+        let Some(site) = Site::new("cert-authority") else { return };
+        let authority = make_key(&site.world.two, "another", kind, "");
+        site.world.authorize(&format!("cert-authority {authority}"));
+        site.server.signal(rustix::process::Signal::HUP);
+        site.server.wait_for("read the authorized keys again keys=1");
+        site.sign("another", &[how, &["-n", "alice"]].concat());
+        let ended = site.sync(&[]);
+        assert_eq!(ended.status.code(), Some(if good { 0 } else { 5 }), "{kind} {how:?}: {ended:?}");
+    }
+}
+
+#[test]
 fn an_authority_is_no_client_and_a_revoked_authority_lets_nobody_in() {
     let Some(site) = Site::new("cert-authority") else { return };
     site.sign("authority", &["-n", "alice"]);

@@ -152,6 +152,7 @@ mod tests {
         for line in [
             "cert-authority AUTHORITY",
             "restrict,Cert-Authority AUTHORITY c",
+            "principals=\"ann\",cert-authority AUTHORITY",
             "CLIENT\ncert-authority AUTHORITY",
         ] {
             assert_eq!(office.judge(line, &certificate, NOW), Ok(Limits::default()), "{line}");
