@@ -153,13 +153,14 @@ impl Said {
         self.take(field, text.into());
     }
 
-    /// `syncfiles: event name=value name="a value"`.
+    /// `syncfiles: event name=value name="a value"`, in quotes with a backslash before quotes and backslashes, so that no value
+    /// ends before its end.
     fn text(&self) -> String {
         let mut line = format!("syncfiles: {}", self.event);
         for (name, value) in &self.fields {
             let _ = match value {
-                Value::String(text) if text.contains([' ', '"', '=']) => {
-                    write!(line, " {name}=\"{}\"", text.replace('"', "\\\""))
+                Value::String(text) if text.contains([' ', '"', '=', '\\']) => {
+                    write!(line, " {name}=\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
                 }
                 Value::String(text) => write!(line, " {name}={text}"),
                 value => write!(line, " {name}={value}"),
@@ -260,8 +261,10 @@ mod tests {
     fn no_value_acts_on_a_terminal_begins_a_line_or_makes_a_field() {
         let evil = "eve\x1b[2J\nsyncfiles: served user=root \" key=x\u{202e}";
         let text = logged(LogFormat::Text, false, || tracing::warn!(user = evil, "refused"));
-        let shown = "eve\\x1b[2J\\nsyncfiles: served user=root \\\" key=x\\u{202e}";
+        let shown = "eve\\\\x1b[2J\\\\nsyncfiles: served user=root \\\" key=x\\\\u{202e}";
         assert_eq!(text, format!("syncfiles: refused user=\"{shown}\"\n"));
+        let open = logged(LogFormat::Text, false, || tracing::warn!(user = "x \\", key = "k", "refused"));
+        assert_eq!(open, "syncfiles: refused user=\"x \\\\\" key=k\n");
         let json = logged(LogFormat::Json, false, || tracing::warn!(user = evil, "refused"));
         let object: Value = serde_json::from_str(&json).unwrap();
         assert!(object["user"].as_str().unwrap().starts_with("eve\\x1b[2J\\nsyncfiles"), "{json}");
