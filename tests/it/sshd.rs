@@ -188,3 +188,26 @@ fn one_line_of_authorized_keys_means_the_same_under_sshd_and_under_serve() {
     site.sync(&["nas:photos", "folder2", "--delete"]).expect(0);
     assert_eq!(one.read("a").unwrap(), "1");
 }
+
+#[test]
+fn below_an_sshd_the_server_is_confined_as_well_and_its_log_says_so() {
+    let Some(site) = Site::new() else { return };
+    let (folder, log) = (site.one("folder1"), site.one("log"));
+    site.world.folder1().write("a", "1", 10);
+    site.world.folder2().write("b", "2", 10);
+    site.authorize(&format!(
+        "restrict,command=\"syncfiles serve --stdio --log-format json --log-file {} photos={}\" ",
+        log.display(),
+        folder.display()
+    ));
+    site.sync(&["nas:photos", "folder2"]).expect(0);
+    site.world.assert_same();
+    let said = fs::read_to_string(&log).unwrap();
+    let confined = said.contains("\"event\":\"confined to the exports and the state\",\"landlock\":");
+    assert!(confined || said.contains("not confined to the exports"), "{said}");
+    assert!(confined || std::env::var_os("CI").is_none(), "no Landlock on CI: {said}");
+    if !confined {
+        eprintln!("skipped: {said}");
+    }
+    assert!(said.contains("\"event\":\"served\"") && said.contains("\"root\":\"photos\""), "{said}");
+}
