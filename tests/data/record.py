@@ -178,8 +178,8 @@ def play(nas, laptop):
     began = max(at for at, line in enumerate(moving) if "syncfiles -v" in plain(line))
     return [
         ("nas", serving),
-        ("laptop, while files travel", moving[began:]),
-        ("laptop, a little later", done),
+        ("laptop", done),
+        ("laptop, while the files of the first sync travel", moving[began:]),
         ("nas, where the deleted photo is kept", kept(nas)),
     ]
 
