@@ -62,6 +62,9 @@ impl<'s> Journal<'s> {
     /// Begins, or goes on with, the history of `run`.
     pub fn open(state: &'s State, run: Id, now: Timestamp) -> Result<Journal<'s>, HistoryError> {
         let act = "write the history into";
+        // Tells whoever prunes that this run is not over: before there is a run to be pruned.
+        let bin = open_bin(state.folder(), run, true).map_err(refused("make"))?;
+        rustix::fs::flock(&bin, FlockOperation::LockShared).map_err(|errno| refused("lock")(errno.into()))?;
         let number = state
             .db()
             .query_row(
@@ -76,9 +79,6 @@ impl<'s> Journal<'s> {
                 row.get(0)
             })
             .map_err(database(act))?;
-        let bin = open_bin(state.folder(), run, true).map_err(refused("make"))?;
-        // Tells whoever prunes that this run is not over.
-        rustix::fs::flock(&bin, FlockOperation::LockShared).map_err(|errno| refused("lock")(errno.into()))?;
         Ok(Journal { state, run: number, id: run, next, bin })
     }
 

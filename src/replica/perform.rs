@@ -123,12 +123,14 @@ impl<'a> Run<'a> {
         now: Timestamp,
     ) -> Result<(), HistoryError> {
         let Some(limits) = keep else { return Ok(()) };
-        let wanted = self.steps.iter().filter_map(Step::displaces).map(|entry| entry.size);
-        let wanted = wanted.fold(0_u64, u64::saturating_add);
-        if wanted == 0 {
+        let cap = limits.cap.bytes(journal.bin())?;
+        // What can never fit is refused below: older runs need not go for it.
+        let fitting = |sum: u64, size: u64| if sum.saturating_add(size) <= cap { sum + size } else { sum };
+        let sizes = self.steps.iter().filter_map(Step::displaces).map(|entry| entry.size);
+        let wanted = sizes.clone().fold(0, fitting);
+        if sizes.sum::<u64>() == 0 {
             return Ok(());
         }
-        let cap = limits.cap.bytes(journal.bin())?;
         let (mut used, _) = space(journal.state())?;
         if used.saturating_add(wanted) > cap {
             prune(journal.state(), limits, wanted, Some(journal.run()), now)?;
@@ -608,6 +610,18 @@ mod tests {
         assert_eq!(failures(&results), ["c: NoRoomForHistory"]);
         assert_eq!(field.kept(), [("b".to_owned(), "0123456789".to_owned())]);
         assert_eq!(field.tree(), tree_of(&[("c", "c"), ("n", "n")]));
+    }
+
+    /// It used to clear all of them, and then to be refused.
+    #[test]
+    fn what_can_never_fit_into_the_history_sends_no_older_run_away() {
+        let field = Field::new(&[("a", "0123456789"), ("b", "0123456789"), ("c", "c")]);
+        let keep = |bytes| Some(Limits { age: i64::MAX, cap: Cap::Bytes(bytes) });
+        let stage = field.stage(1);
+        field.try_perform(&stage, 1, keep(9), &[field.remove("c")]).unwrap();
+        let results = field.try_perform(&stage, 2, keep(9), &[field.remove("a"), field.remove("b")]).unwrap();
+        assert_eq!(failures(&results), ["a: NoRoomForHistory", "b: NoRoomForHistory"]);
+        assert_eq!(field.kept(), [("c".to_owned(), "c".to_owned())]);
     }
 
     #[test]
