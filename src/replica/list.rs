@@ -109,6 +109,10 @@ impl<'a> Lister<'a> {
         match now {
             Some(Member::Is(node)) => Some(node),
             Some(Member::Gone) => None,
+            // There again: it was not absent all the time, and nobody looked into it.
+            Some(Member::Folder) if error.kind() == io::ErrorKind::NotFound => {
+                Some(Node::Unknown(Unknown::Changed))
+            }
             Some(Member::Folder) | None => self.not_opened(path, error),
         }
     }
@@ -310,5 +314,21 @@ fn kind_of(told: FileType) -> Option<Kind> {
         FileType::Symlink => Some(Kind::Link),
         FileType::Unknown => None,
         _ => Some(Kind::Special),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replica::testing::{Field, path};
+
+    #[test]
+    fn a_folder_that_was_gone_only_while_it_was_opened_is_not_absent() {
+        let field = Field::new(&[("d/file", "1")]);
+        let filter = Filter::default();
+        let mut lister = Lister::new(&field.root, &filter, None, ScanOptions::default(), Timestamp(0));
+        let gone = || io::Error::from(io::ErrorKind::NotFound);
+        assert_eq!(lister.instead(&path("d"), Errno::NOENT.into()), Some(Node::Unknown(Unknown::Changed)));
+        assert_eq!(lister.instead(&path("e"), gone()), None);
     }
 }
