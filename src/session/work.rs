@@ -67,7 +67,7 @@ struct Gathered {
     /// Bytes of each needed item that an earlier run left, and whether it is still to come.
     needs: HashMap<usize, Expected>,
     /// Hashes of this side's files that nobody knew before they were sent.
-    sent: Vec<(u32, Digest)>,
+    sent: HashMap<u32, Digest>,
 }
 
 struct Expected {
@@ -344,7 +344,7 @@ impl Work {
 
     /// All of a file was read to be sent, and this is its hash.
     pub(crate) fn hashed(&self, item: u32, digest: Digest) {
-        self.state().sent.push((item, digest));
+        self.state().sent.insert(item, digest);
     }
 
     /// What the index is to learn of the files that this side sent: no file is read again only to be hashed.
