@@ -36,6 +36,9 @@ pub type Half = [u8; 16];
 /// Of a folder that has no digest, as a hash in it is not known. It equals none.
 pub const NO_DIGEST: Half = [0; 16];
 
+/// Of what System 2 may conclude nothing about: nothing at or below it is to be listed.
+pub const UNKNOWN: Half = [0xff; 16];
+
 /// A random name of a root or a run.
 pub type Id = [u8; 16];
 
@@ -211,7 +214,7 @@ pub enum Message {
     Done,
     /// Either: nothing; proves that the other end is alive.
     Alive,
-    /// Two: its own folders with the first half of their digests ([`NO_DIGEST`]: unknown), in path order. What has the
+    /// Two: its own folders with the first half of their digests, or [`NO_DIGEST`], and its [`UNKNOWN`] paths, in path order. What has the
     /// same System 1 need not list, and of the others it may tell members by spans.
     Have(Vec<(RelPath, Half)>),
     /// Two: list what these spans of folders cover, by their numbers in the folder's [`FolderPart::spans`], in order.
@@ -353,6 +356,20 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Its text cut to [`MAX_TEXT`] bytes: what is sent of it.
+    pub fn cut(self) -> Failure {
+        let cut = |mut text: String| {
+            let end = (0..=MAX_TEXT.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
+            text.truncate(end.unwrap_or(0));
+            text
+        };
+        match self {
+            Failure::Changed(text) => Failure::Changed(cut(text)),
+            Failure::Failed(text) => Failure::Failed(cut(text)),
+            Failure::Held => Failure::Held,
+        }
+    }
+
     /// As it came from a peer, made fit to be shown and kept: one line of at most [`MAX_TEXT`] bytes.
     pub fn escaped(self) -> Failure {
         let shown = |text: String| Shown(&text.as_bytes()[..text.len().min(MAX_TEXT)]).to_string();
@@ -371,4 +388,17 @@ pub struct Refusal {
     pub code: u8,
     /// One line.
     pub text: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_cut_between_characters_before_it_is_sent() {
+        let long = Failure::Failed(format!("x{}", "ü".repeat(MAX_TEXT)));
+        let Failure::Failed(text) = long.cut() else { panic!("it is another failure now") };
+        assert_eq!((text.len(), text.chars().count()), (MAX_TEXT - 1, MAX_TEXT / 2));
+        assert_eq!(Failure::Changed("short".into()).cut(), Failure::Changed("short".into()));
+    }
 }

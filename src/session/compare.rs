@@ -9,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use super::budget::Budget;
 use super::control::{Control, path_size};
 use super::error::SessionError;
+use super::have::have;
 use super::told::Told;
 use super::trio::{Trio, trios};
 use crate::core::age::Timestamp;
@@ -20,9 +21,7 @@ use crate::core::side::Sides;
 use crate::core::snapshot::{Folder, Node, Snapshot};
 use crate::core::span::covers;
 use crate::core::version::Standing;
-use crate::protocol::message::{
-    FolderPart, Half, Listed, MAX_HAVE, MAX_PATHS, MAX_SPANS, Message, NO_DIGEST,
-};
+use crate::protocol::message::{FolderPart, Listed, MAX_HAVE, MAX_PATHS, MAX_SPANS, Message};
 
 /// What System 2 holds the listing of System 1 against.
 pub(crate) struct Own<'a> {
@@ -81,27 +80,6 @@ pub(crate) async fn compare(control: &Control, own: &Own<'_>) -> Result<Comparis
     let mut tree = root(own);
     join.assemble(&RelPath::root(), &mut tree)?;
     Ok(Comparison { tree, settled: join.settled, settled_below: join.settled_below })
-}
-
-/// System 2's folders with their digests: those that System 1 need not list if it has the same.
-fn have(snapshot: &Snapshot) -> Vec<(RelPath, Half)> {
-    let mut have = Vec::new();
-    have_below(snapshot, &RelPath::root(), &mut have);
-    have
-}
-
-fn have_below(folder: &Folder, path: &RelPath, have: &mut Vec<(RelPath, Half)>) {
-    for (name, node) in &folder.members {
-        let (Node::Folder(inner), Ok(path)) = (node, path.join(name)) else { continue };
-        // A conflict beside it may ask what is in a folder with such a name.
-        if !looks_kept(name) {
-            have.push((path.clone(), inner.digest.map_or(NO_DIGEST, |digest| digest.half())));
-        }
-        have_below(inner, &path, have);
-        if have.len() > MAX_HAVE {
-            return;
-        }
-    }
 }
 
 async fn send_questions(control: &Control, ask: &[(RelPath, bool)]) -> Result<(), SessionError> {

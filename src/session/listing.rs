@@ -7,7 +7,7 @@ use super::error::SessionError;
 use crate::core::path::{Name, RelPath};
 use crate::core::snapshot::{Folder, Node, Snapshot};
 use crate::core::span::{covers, members, spans};
-use crate::protocol::message::{FolderPart, Half, Listed, Message, NO_DIGEST};
+use crate::protocol::message::{FolderPart, Half, Listed, Message, NO_DIGEST, UNKNOWN};
 
 /// Messages are cut at about this many bytes.
 const FULL: usize = 256 * 1024;
@@ -41,10 +41,15 @@ pub(crate) async fn list_spans(
     snapshot: &Snapshot,
     ask: &[(RelPath, Vec<u32>)],
 ) -> Result<(), SessionError> {
+    let wrong = || SessionError::broke("it asked for spans that no folder has");
+    // Each folder is looked through for each question about it: none is asked for nothing, or twice for the same.
+    let in_order = ask.is_sorted_by(|a, b| (&a.0, a.1.first()) < (&b.0, b.1.first()));
+    if !in_order || ask.iter().any(|(_, numbers)| numbers.is_empty()) {
+        return Err(wrong());
+    }
     let mut pages = Pages::new(control);
     for (path, numbers) in ask {
-        let members = members(folder_at(snapshot, path)?, numbers)
-            .ok_or_else(|| SessionError::broke("it asked for spans that no folder has"))?;
+        let members = members(folder_at(snapshot, path)?, numbers).ok_or_else(wrong)?;
         pages.begin(path).await?;
         for (name, node) in members {
             pages.member(path, name, node).await?;
@@ -84,6 +89,9 @@ impl<'a> Pages<'a> {
             if let Node::Folder(inner) = node {
                 let path = path.join(name).map_err(|_| SessionError::Root("a path is too long".into()))?;
                 let theirs = have.get(&path);
+                if theirs == Some(&UNKNOWN) {
+                    continue;
+                }
                 if inner.digest.is_some_and(|digest| theirs == Some(&digest.half()))
                     && theirs != Some(&NO_DIGEST)
                 {

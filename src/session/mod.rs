@@ -18,6 +18,7 @@ mod error;
 mod exports;
 mod greeting;
 mod hashes;
+mod have;
 #[cfg(test)]
 mod hostile_tests;
 mod listing;

@@ -116,6 +116,27 @@ fn an_excluded_file_in_a_folder_that_is_deleted_elsewhere_survives_and_the_folde
     assert_eq!(pair.one.read("d/new").unwrap(), "visible");
 }
 
+/// Every such run used to end with "it lists a folder that was not asked for".
+#[test]
+fn what_system_2_knows_nothing_about_keeps_only_itself_from_being_synced() {
+    let pair = Pair::new();
+    pair.one.write("d/sub/a", "1", 1000).write("e/sub/a", "1", 1000).write("f", "new", 1000);
+    pair.two.write("e/sub/a", "1", 1000);
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mkfifoat(rustix::fs::CWD, pair.two.path("d"), mode).unwrap();
+    pair.two.chmod("e", 0o000);
+    for _ in 0..2 {
+        let ran = as_ordinary_user(|| pair.try_sync(deleting).unwrap());
+        assert_eq!(ran.outcome.problems.iter().map(|p| p.path.to_string()).collect::<Vec<_>>(), ["e"]);
+        assert_eq!(pair.two.read("f").as_deref(), Some("new"));
+        assert_eq!(pair.one.read("d/sub/a").as_deref(), Some("1"));
+    }
+    pair.two.chmod("e", 0o755);
+    std::fs::remove_file(pair.two.path("d")).unwrap();
+    pair.try_sync(|_| {}).unwrap();
+    pair.assert_same();
+}
+
 #[test]
 fn what_cannot_be_read_is_neither_deleted_nor_replaced() {
     let pair = Pair::new();
