@@ -214,7 +214,7 @@ proptest! {
 
     #[test]
     fn no_likely_line_makes_the_parser_panic(
-        options in r#"((from|command|expiry-time|restrict|no-pty)(="?[a-z0-9./:*!, \\"'=~$-]{0,30}"?)?,?){0,3}"#,
+        options in r#"((from|command|expiry-time|cert-authority|principals|restrict|no-pty)(="?[a-z0-9./:*!, \\"'=~$-]{0,30}"?)?,?){0,3}"#,
     ) {
         let _ = AuthorizedKeys::parse(format!("{options} {ED25519}").as_bytes());
     }
