@@ -78,6 +78,24 @@ impl Base {
         Base(rows)
     }
 
+    /// With `changes`, of which `None` takes a row away; of two for one path the later counts. Costs a pass over all rows.
+    pub fn with(self, mut changes: Vec<(RelPath, Option<BaseEntry>)>) -> Base {
+        changes.reverse();
+        changes.sort_by(|a, b| a.0.cmp(&b.0));
+        changes.dedup_by(|earlier, later| earlier.0 == later.0);
+        let mut rows = Vec::with_capacity(self.0.len() + changes.len());
+        let mut old = self.0.into_iter().peekable();
+        for (path, entry) in changes {
+            while let Some(row) = old.next_if(|(other, _)| *other < path) {
+                rows.push(row);
+            }
+            let _ = old.next_if(|(other, _)| *other == path);
+            rows.extend(entry.map(|entry| (path, entry)));
+        }
+        rows.extend(old);
+        Base(rows)
+    }
+
     /// All rows, in path order.
     pub fn rows(&self) -> &[(RelPath, BaseEntry)] {
         &self.0
@@ -125,4 +143,29 @@ pub fn members_of(rows: &[(RelPath, BaseEntry)], depth: usize) -> impl Iterator<
         };
         Some(BaseMember { name, entry, below })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_replace_add_and_take_away_rows_and_the_later_of_two_counts() {
+        let path = |text: &str| RelPath::parse(text.as_bytes()).unwrap();
+        let row =
+            |bits| BaseEntry { content: BaseContent::Folder { gone: false }, bits: Bits::of_mode(bits) };
+        let base = Base::from_rows(vec![(path("a"), row(1)), (path("b"), row(1)), (path("b/c"), row(1))]);
+        let changed = base.with(vec![
+            (path("z"), Some(row(3))),
+            (path("b"), Some(row(2))),
+            (path("a"), Some(row(9))),
+            (path("a"), None),
+            (path("b/a"), Some(row(4))),
+            (path("nothing"), None),
+        ]);
+        let rows: Vec<_> = changed.rows().iter().map(|(path, row)| (path.to_string(), row.bits)).collect();
+        let bits =
+            [("b", 2), ("b/a", 4), ("b/c", 1), ("z", 3)].map(|(p, b)| (p.to_owned(), Bits::of_mode(b)));
+        assert_eq!(rows, bits);
+    }
 }

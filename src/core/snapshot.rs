@@ -128,22 +128,68 @@ impl Folder {
         Some(&mut folder.members[at].1)
     }
 
+    /// Makes `node`, or nothing, stand at `path` below this folder; the folders above lose their digests. Whether
+    /// the folder that is to hold it is there.
+    pub fn put(&mut self, path: &RelPath, node: Option<Node>) -> bool {
+        let Some(name) = path.name() else { return false };
+        let Some(folder) = path.parent().and_then(|parent| self.folder_mut(&parent)) else { return false };
+        match (folder.members.binary_search_by(|(other, _)| other.cmp(&name)), node) {
+            (Ok(at), Some(node)) => folder.members[at].1 = node,
+            (Ok(at), None) => {
+                folder.members.remove(at);
+            }
+            (Err(at), Some(node)) => folder.members.insert(at, (name, node)),
+            (Err(_), None) => {}
+        }
+        true
+    }
+
+    /// The folder at `path`, to change it; it and those above it lose their digests.
+    pub fn folder_mut(&mut self, path: &RelPath) -> Option<&mut Folder> {
+        let mut folder = self;
+        folder.digest = None;
+        for component in path.components() {
+            let at = folder.members.binary_search_by(|(name, _)| name.as_bytes().cmp(component)).ok()?;
+            let Node::Folder(inner) = &mut folder.members[at].1 else { return None };
+            folder = inner;
+            folder.digest = None;
+        }
+        Some(folder)
+    }
+
+    /// As [`digest_all`](Folder::digest_all), for the folders that have no digest: enough where what changed lost them.
+    pub fn digest_missing(&mut self) -> Option<Digest> {
+        if self.digest.is_none() {
+            for (_, node) in &mut self.members {
+                if let Node::Folder(folder) = node {
+                    folder.digest_missing();
+                }
+            }
+            self.digest = self.digest_members();
+        }
+        self.digest
+    }
+
     /// Computes the digest of every folder below and of this one, and returns it.
     ///
     /// The digest covers, member by member in name order: kind, name, permission bits (files and folders) and
     /// content (size and SHA-256; target; the folder's own digest). Unknown members count by name, so that a side
     /// that cannot read something never looks settled. A folder with a file whose hash is not known has no digest.
     pub fn digest_all(&mut self) -> Option<Digest> {
-        let mut hasher = Hasher::new();
-        let mut complete = true;
-        for (name, node) in &mut self.members {
+        for (_, node) in &mut self.members {
             if let Node::Folder(folder) = node {
                 folder.digest_all();
             }
-            complete = complete && digest_member(&mut hasher, name, node).is_some();
         }
-        self.digest = complete.then(|| hasher.finish());
+        self.digest = self.digest_members();
         self.digest
+    }
+
+    /// This folder's digest, from those of the folders in it.
+    fn digest_members(&self) -> Option<Digest> {
+        let mut hasher = Hasher::new();
+        self.members.iter().try_for_each(|(name, node)| digest_member(&mut hasher, name, node))?;
+        Some(hasher.finish())
     }
 
     /// The number of files, links and folders below, and the bytes of the files.
@@ -239,6 +285,31 @@ mod tests {
         assert_eq!(root.digest_all(), None);
         let e = root.find(&RelPath::parse(b"e").unwrap());
         assert!(matches!(e, Some(Node::Folder(f)) if f.digest.is_some()));
+    }
+
+    #[test]
+    fn what_is_put_takes_the_digests_above_it_along_and_no_others() {
+        let path = |text: &str| RelPath::parse(text.as_bytes()).unwrap();
+        let digest = Some(Digest::of(b"abc"));
+        let inner = || Node::Folder(folder(vec![("f", file(3, digest))]));
+        let mut root = folder(vec![("a", inner()), ("b", inner()), ("g", file(3, digest))]);
+        root.digest_all();
+        for (at, node) in
+            [("a/f", None), ("a/e", Some(inner())), ("a/e/f", Some(file(4, digest))), ("g", None)]
+        {
+            assert!(root.put(&path(at), node.clone()), "{at}");
+            assert_eq!(root.find(&path(at)), node.as_ref());
+            let of = |at: &str| match root.find(&path(at)) {
+                Some(Node::Folder(folder)) => folder.digest,
+                _ => None,
+            };
+            assert!(root.digest.is_none() && of("b").is_some());
+            let mut whole = root.clone();
+            assert_eq!(root.digest_missing(), whole.digest_all(), "{at}");
+            assert_eq!(root, whole);
+        }
+        assert!(!root.put(&path("nowhere/f"), None));
+        assert!(!root.put(&RelPath::root(), None));
     }
 
     #[test]

@@ -25,6 +25,8 @@
 //! A session writes what its scan saw, and that may be long ago. Each write has a number; a row that another session
 //! has written since this one loaded the index stays, unless what this one saw is the later state of the path.
 
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use rusqlite::{Connection, Row, params};
@@ -133,6 +135,20 @@ impl Rows {
     pub(crate) fn name(&self, at: usize) -> &[u8] {
         let start = if at == 0 { 0 } else { self.rows[at - 1].0 as usize };
         &self.names[start..self.rows[at].0 as usize]
+    }
+
+    /// The number of the row called `name`.
+    pub(crate) fn find(&self, name: &[u8]) -> Option<usize> {
+        let (mut low, mut high) = (0, self.rows.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.name(middle).cmp(name) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Equal => return Some(middle),
+                Ordering::Greater => high = middle,
+            }
+        }
+        None
     }
 
     /// What row `at` remembers (hash, moment of edit) of what `stat` shows at the row's own path, if it is the same inode.
@@ -244,6 +260,31 @@ pub fn load(db: &Connection) -> Result<Index, IndexError> {
     }
     Ok(Index { arriving, written, ..grouping.finish() })
 }
+
+/// As [`load`], of the rows at and below `paths` only.
+pub fn load_near(db: &Connection, paths: &[RelPath]) -> Result<Index, IndexError> {
+    let written = last_write(db)?;
+    let arriving = super::arriving::load(db).map_err(IndexError::Load)?;
+    let mut near = BTreeMap::new();
+    let mut statement = db.prepare_cached(NEAR).map_err(IndexError::Load)?;
+    for path in paths {
+        let key = key_of(path);
+        // Nothing that a name can begin with comes between what is below a path and what comes after that.
+        let (first, end) = ([&key[..], &[0]].concat(), [&key[..], &[1]].concat());
+        let mut rows = statement.query((&key, first, end)).map_err(IndexError::Load)?;
+        while let Some(row) = rows.next().map_err(IndexError::Load)? {
+            let key = row.get_ref(0).map_err(IndexError::Load)?;
+            let (Ok(key), Some(entry)) = (key.as_blob(), read_entry(row)) else { continue };
+            near.insert(key.to_vec(), entry);
+        }
+    }
+    let mut grouping = Grouping::default();
+    near.iter().for_each(|(key, entry)| grouping.add(key, *entry));
+    Ok(Index { arriving, written, ..grouping.finish() })
+}
+
+const NEAR: &str = "SELECT path, inode, size, modified, changed, sha256, edited FROM file
+                    WHERE path = ?1 OR path >= ?2 AND path < ?3";
 
 /// Writes `changes`, the later of two for one path last, in the caller's own transaction. `since` is the last write
 /// that was known when what they tell was seen: a row that was written later goes only for a later state of its path. Of
@@ -420,6 +461,25 @@ mod tests {
         assert!(kept(99 * MARGIN, MARGIN), "a modification time in the future");
         let received = Entry::of(&file(9 * MARGIN, 9 * MARGIN, 5), started).unwrap();
         assert_eq!((received.sha256, received.edited), (None, Some(Timestamp(5))));
+    }
+
+    #[test]
+    fn rows_near_some_paths_are_those_at_and_below_them() {
+        let db = Connection::open_in_memory().unwrap();
+        create(&db).unwrap();
+        let names = ["a", "a/b", "a/b/c", "a\u{1}", "a.b", "ab", "d/e"];
+        let all: Vec<_> = names.iter().zip(1..).map(|(name, n)| Change::Put(path(name), entry(n))).collect();
+        write(&db, &all, 0).unwrap();
+        let near = |paths: &[&str]| {
+            let paths: Vec<_> = paths.iter().map(|text| path(text)).collect();
+            let rows = rows(&load_near(&db, &paths).unwrap());
+            rows.into_iter().map(|(path, _)| path.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(near(&["a"]), ["a", "a/b", "a/b/c"]);
+        assert_eq!(near(&["a/b/c", "d", "x"]), ["a/b/c", "d/e"]);
+        let index = load_near(&db, &[path("a")]).unwrap();
+        let found = |name: &[u8]| index.within(b"a/b").unwrap().find(name);
+        assert_eq!((found(b"c"), found(b"b"), found(b"d")), (Some(0), None, None));
     }
 
     #[test]

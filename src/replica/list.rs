@@ -54,7 +54,7 @@ impl Place<'_> {
 }
 
 /// What a member turned out to be.
-enum Member {
+pub(crate) enum Member {
     /// No longer there.
     Gone,
     /// A folder, to be listed in its turn.
@@ -190,6 +190,20 @@ impl<'a> Lister<'a> {
         }
         rows.seek(None, &mut self.findings);
         (members, found)
+    }
+
+    /// What stands at `path`, the rest of its folder not listed. Fails where that folder cannot be opened.
+    pub(crate) fn look_at(&mut self, path: &RelPath) -> io::Result<Member> {
+        let (above, name) = path.parent().zip(path.name()).ok_or(Errno::INVAL)?;
+        let folder = self.root.folder(&above)?;
+        let rows = self.index.and_then(|index| index.within(above.as_bytes()));
+        let row = rows.and_then(|rows| Some((rows, rows.find(name.as_bytes())?)));
+        let place = Place { path: &above, folder: &folder, name: &name };
+        let member = self.look(&place, None, row);
+        if matches!(member, Member::Gone) {
+            self.forget(row);
+        }
+        Ok(member)
     }
 
     fn look(&mut self, place: &Place<'_>, kind: Option<Kind>, row: Option<(&Rows, usize)>) -> Member {

@@ -24,6 +24,7 @@ pub mod places;
 mod pool;
 pub mod prune;
 pub mod record;
+pub mod refresh;
 mod rename;
 pub mod restore;
 pub mod root;
@@ -36,3 +37,4 @@ mod system;
 pub mod temporary;
 #[cfg(test)]
 mod testing;
+pub mod watch;

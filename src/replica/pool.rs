@@ -36,9 +36,9 @@ pub(crate) struct Listed {
 pub(crate) type Found = (usize, RelPath);
 
 impl Pool {
-    /// With the root waiting, as number 0.
-    pub(crate) fn new() -> Pool {
-        let state = State { listed: vec![Listed::default()], waiting: vec![(0, RelPath::root())], busy: 0 };
+    /// With the folder `top` waiting, as number 0.
+    pub(crate) fn new(top: RelPath) -> Pool {
+        let state = State { listed: vec![Listed::default()], waiting: vec![(0, top)], busy: 0 };
         Pool { state: Mutex::new(state), changed: Condvar::new() }
     }
 

@@ -93,29 +93,23 @@ pub fn scan(
     options: ScanOptions,
     on_progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Scan, ScanError> {
+    scan_telling(root, filter, index, options, on_progress, &|_| {})
+}
+
+/// As [`scan`]; `on_folder` is told of every folder just before it is opened to be listed, from any thread.
+pub fn scan_telling(
+    root: &Root,
+    filter: &Filter,
+    index: Option<&Index>,
+    options: ScanOptions,
+    on_progress: &(dyn Fn(u64) + Sync),
+    on_folder: &(dyn Fn(&RelPath) + Sync),
+) -> Result<Scan, ScanError> {
     let started = now();
-    let pool = Pool::new();
-    let entries = AtomicU64::new(0);
-    let work = || {
-        let mut lister = Lister::new(root, filter, index, options, started);
-        while let Some((id, path)) = pool.next() {
-            let (node, folders) = lister.list(&path);
-            let seen = if let Some(Node::Folder(folder)) = &node { folder.members.len() as u64 } else { 0 };
-            pool.done(id, node, folders);
-            on_progress(entries.fetch_add(seen, Ordering::Relaxed) + seen);
-        }
-        lister.findings
-    };
-    let mut found = std::thread::scope(|scope| {
-        // A thread that the system refuses is one fewer; this one does the work all the same.
-        let spawn = || std::thread::Builder::new().name("scan".into()).spawn_scoped(scope, work);
-        let others: Vec<_> = (1..options.threads.get()).filter_map(|_| spawn().ok()).collect();
-        let mut found = work();
-        others.into_iter().filter_map(|other| other.join().ok()).for_each(|other| found.add(other));
-        found
-    });
+    let from = From { root, filter, index, options, started };
+    let (top, mut found) = from.list_below(RelPath::root(), on_progress, on_folder);
     found.problems.sort_by(|a, b| a.0.cmp(&b.0));
-    let Some(Node::Folder(snapshot)) = assemble(pool.into_listed()) else {
+    let Some(Node::Folder(snapshot)) = top else {
         let problem = found.problems.into_iter().next().map(|(_, problem)| problem);
         let problem = problem.unwrap_or_else(|| ScanProblem::Unlistable(io::ErrorKind::NotFound.into()));
         return Err(ScanError { root: super::root::shown(root.path()), problem });
@@ -127,7 +121,56 @@ pub fn scan(
     Ok(Scan { snapshot, problems: found.problems, notices, changes: found.changes, started })
 }
 
-fn now() -> Timestamp {
+/// What a scan goes by.
+#[derive(Clone, Copy)]
+pub(crate) struct From<'a> {
+    pub(crate) root: &'a Root,
+    pub(crate) filter: &'a Filter,
+    pub(crate) index: Option<&'a Index>,
+    pub(crate) options: ScanOptions,
+    pub(crate) started: Timestamp,
+}
+
+impl<'a> From<'a> {
+    /// One thread's lister.
+    pub(crate) fn lister(self) -> Lister<'a> {
+        Lister::new(self.root, self.filter, self.index, self.options, self.started)
+    }
+
+    /// Lists `top` and every folder below it: what it turned out to be, nothing if it vanished.
+    pub(crate) fn list_below(
+        self,
+        top: RelPath,
+        on_progress: &(dyn Fn(u64) + Sync),
+        on_folder: &(dyn Fn(&RelPath) + Sync),
+    ) -> (Option<Node>, Findings) {
+        let pool = Pool::new(top);
+        let entries = AtomicU64::new(0);
+        let work = || {
+            let mut lister = self.lister();
+            while let Some((id, path)) = pool.next() {
+                on_folder(&path);
+                let (node, folders) = lister.list(&path);
+                let seen =
+                    if let Some(Node::Folder(folder)) = &node { folder.members.len() as u64 } else { 0 };
+                pool.done(id, node, folders);
+                on_progress(entries.fetch_add(seen, Ordering::Relaxed) + seen);
+            }
+            lister.findings
+        };
+        let found = std::thread::scope(|scope| {
+            // A thread that the system refuses is one fewer; this one does the work all the same.
+            let spawn = || std::thread::Builder::new().name("scan".into()).spawn_scoped(scope, work);
+            let others: Vec<_> = (1..self.options.threads.get()).filter_map(|_| spawn().ok()).collect();
+            let mut found = work();
+            others.into_iter().filter_map(|other| other.join().ok()).for_each(|other| found.add(other));
+            found
+        });
+        (assemble(pool.into_listed()), found)
+    }
+}
+
+pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_parts(since.as_secs().try_into().unwrap_or(i64::MAX), since.subsec_nanos())
 }
@@ -180,14 +223,14 @@ impl Findings {
         }
     }
 
-    fn add(&mut self, other: Findings) {
+    pub(crate) fn add(&mut self, other: Findings) {
         self.problems.extend(other.problems);
         self.changes.extend(other.changes);
         self.notices.extend(other.notices);
         self.more += other.more;
     }
 
-    fn bounded_notices(&mut self) -> Vec<String> {
+    pub(crate) fn bounded_notices(&mut self) -> Vec<String> {
         let mut notices = std::mem::take(&mut self.notices);
         notices.sort();
         let more = self.more + notices.len().saturating_sub(MAX_NOTICES);
