@@ -5,8 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Subcommand};
+use clap::{Arg, ArgAction, Args, Command, FromArgMatches, Subcommand};
 
 use super::address::{Root, relative};
 use super::error::printable;
@@ -14,10 +13,6 @@ use super::help::{self, Asked};
 use super::serve_args::ServeArgs;
 use super::sync_args::{SyncArgs, SyncOptions, VerifyArgs, VerifyOptions};
 use crate::core::path::RelPath;
-
-/// Options that are declared but do not work in this build; naming one is an error, never a silent no-op.
-/// The ids are the fields' names.
-const NOT_YET: &[(&str, &str)] = &[("watch", "--watch")];
 
 /// What the program is asked to do.
 #[derive(Debug)]
@@ -131,11 +126,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     };
     let wrong = |error: clap::Error| Usage::Wrong(one_line(&error));
     let Some((_, inner)) = matches.subcommand() else {
-        refuse_not_yet(&matches)?;
         let options = SyncOptions::from_arg_matches(&matches).map_err(wrong)?;
         return Ok(Invocation::Sync(Box::new(SyncArgs::check(options, &matches)?)));
     };
-    refuse_not_yet(inner)?;
     Ok(match Verb::from_arg_matches(&matches).map_err(wrong)? {
         Verb::Serve(args) => Invocation::Serve(args.check()?),
         Verb::History(args) => Invocation::History(args),
@@ -167,18 +160,8 @@ pub fn command() -> Command {
         .arg_required_else_help(true)
         .disable_help_subcommand(true);
     let names: Vec<String> = whole.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
-    let whole = hide_not_yet(long_help_only(whole));
-    names
-        .into_iter()
-        .fold(whole, |whole, name| whole.mut_subcommand(name, |verb| hide_not_yet(long_help_only(verb))))
-}
-
-/// Help names only what works.
-fn hide_not_yet(command: Command) -> Command {
-    command.mut_args(|arg| {
-        let not_yet = NOT_YET.iter().any(|(id, _)| arg.get_id() == id);
-        if not_yet { arg.hide(true) } else { arg }
-    })
+    let whole = long_help_only(whole);
+    names.into_iter().fold(whole, |whole, name| whole.mut_subcommand(name, long_help_only))
 }
 
 /// `-h` is rsync's human-readable, so help has a long name only; see [`help::asked`] for a `-h` that stands alone.
@@ -188,19 +171,6 @@ fn long_help_only(command: Command) -> Command {
         .action(ArgAction::HelpShort)
         .help("Print all of this; -h alone: a screenful");
     command.disable_help_flag(true).arg(help.help_heading("Other"))
-}
-
-fn refuse_not_yet(matches: &ArgMatches) -> Result<(), Usage> {
-    let named = |id: &str| {
-        matches!(matches.try_contains_id(id), Ok(true))
-            && matches.value_source(id) == Some(ValueSource::CommandLine)
-    };
-    match NOT_YET.iter().find(|(id, _)| named(id)) {
-        Some((_, option)) => {
-            Err(Usage::Wrong(format!("{option} does not work in this version yet: leave it out")))
-        }
-        None => Ok(()),
-    }
 }
 
 /// Help and version are no errors; everything else becomes one line.

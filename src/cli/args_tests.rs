@@ -84,11 +84,10 @@ fn what_is_not_synchronised_is_refused_by_name() {
 }
 
 #[test]
-fn options_that_do_not_work_yet_say_so_instead_of_doing_nothing() {
-    for option in ["--watch", "--watch --delete"] {
-        let text = wrong(&format!("{option} a b"));
-        assert!(text.contains("does not work in this version yet"), "{option}: {text}");
-    }
+fn a_watch_cannot_be_a_dry_run() {
+    assert!(sync("--watch --delete a b").options.decide.watch);
+    let text = wrong("-n --watch a b");
+    assert!(text.contains("--watch") && text.contains("--dry-run"), "{text}");
 }
 
 #[test]

@@ -80,6 +80,19 @@ impl Bars {
         self.whole.tick();
     }
 
+    /// One line instead of bars.
+    pub(super) fn rest(&mut self, line: &str) {
+        self.seat(&[]);
+        self.whole.set_style(style(NARROW.0));
+        self.whole.set_message(line.to_owned());
+        self.whole.tick();
+    }
+
+    /// In which sizes are shown.
+    pub(super) fn units(&self) -> Units {
+        self.units
+    }
+
     /// Runs `write` with the bars out of the way.
     pub(super) fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
         self.multi.suspend(write)

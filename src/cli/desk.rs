@@ -11,6 +11,7 @@ use super::exit::ExitCode;
 use super::json::Line;
 use super::meter::{Meter, Phase, Sample};
 use super::progress::{End, Stream};
+use super::quiet::Quiet;
 use super::report::Report;
 use crate::session::progress::Event;
 
@@ -37,6 +38,8 @@ pub(super) struct Desk {
     pub(super) err: Stream,
     /// The first thing that could not be written.
     pub(super) lost: Option<io::Error>,
+    /// What a watch says while it waits, once it does.
+    pub(super) quiet: Option<Quiet>,
 }
 
 pub(super) enum Voice {
@@ -66,9 +69,10 @@ impl Desk {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return self,
             };
-            let batch: Vec<Told> = first.into_iter().chain(told.try_iter().take(1000)).collect();
+            let mut batch: Vec<Told> = first.into_iter().chain(told.try_iter().take(1000)).collect();
             let finished = batch.iter().any(|one| matches!(one, Told::Finished));
             if !batch.is_empty() {
+                self.calm(&mut batch, began.elapsed());
                 let told = self.tell(batch);
                 self.note(told);
             }
@@ -91,6 +95,17 @@ impl Desk {
         }
     }
 
+    /// Takes in what the quiet line of a watch says.
+    fn calm(&mut self, batch: &mut [Told], now: Duration) {
+        for told in batch {
+            match told {
+                Told::Event(Event::Round(outcome)) => self.quiet.get_or_insert_default().round(outcome, now),
+                Told::Event(Event::Away(_)) => self.quiet.get_or_insert_default().away = true,
+                _ => {}
+            }
+        }
+    }
+
     fn tell(&mut self, batch: Vec<Told>) -> io::Result<()> {
         let Desk { voice, painter, out, err, .. } = self;
         let write = || {
@@ -108,6 +123,15 @@ impl Desk {
         match &mut self.painter {
             // Until then a passphrase or a host key may be asked for on the same terminal.
             Painter::Bars(_) if meter.sample(elapsed).phase == Phase::Connect => Ok(()),
+            Painter::Bars(bars) if self.quiet.is_some() => {
+                let units = bars.units();
+                let line =
+                    self.quiet.as_ref().map(|quiet| quiet.line(&meter.sample(elapsed), elapsed, units));
+                bars.rest(&line.unwrap_or_default());
+                Ok(())
+            }
+            // Between rounds there is nothing to say.
+            Painter::Lines { .. } if self.quiet.is_some() && meter.sample(elapsed).files.1 == 0 => Ok(()),
             Painter::Bars(bars) => {
                 let flights = meter.in_flight(&bars.shown());
                 bars.fit(columns());
@@ -127,6 +151,7 @@ impl Desk {
     pub(super) fn end(&mut self, sample: &Sample, end: End<'_>, elapsed: Duration) -> io::Result<()> {
         match std::mem::replace(&mut self.painter, Painter::Nothing) {
             Painter::Bars(bars) => bars.clear(),
+            Painter::Lines { .. } if matches!(end, End::Watched(_)) => {}
             Painter::Lines { json: true, units, .. } => line(sample, true, units, &mut self.out)?,
             Painter::Lines { units, .. } if sample.files.1 > 0 => {
                 writeln!(self.err, "{}", describe(sample, units))?;
@@ -139,6 +164,12 @@ impl Desk {
             }
             (Voice::Machine, End::Outcome(outcome)) => {
                 Line::summary(outcome, ExitCode::of(outcome), elapsed).write(&mut self.out)?;
+            }
+            (Voice::People(report), End::Watched(outcome)) => {
+                report.watched(outcome, elapsed, &mut self.out)?
+            }
+            (Voice::Machine, End::Watched(outcome)) => {
+                Line::summary(outcome, ExitCode::Interrupted, elapsed).write(&mut self.out)?;
             }
             (Voice::People(_), End::Stopped(text, _)) => {
                 writeln!(self.err, "syncfiles: {}", printable(text))?
@@ -165,7 +196,10 @@ impl Voice {
             (Voice::Machine, Event::Done(item)) => Line::item(item).write(out),
             (Voice::Machine, Event::Conflict { path, why }) => Line::conflict(path, *why).write(out),
             (Voice::Machine, Event::Problem(problem)) => Line::problem(problem).write(out),
-            (Voice::Machine, Event::Notice(text)) => Line::Notice { text }.write(out),
+            (Voice::People(report), Event::Round(outcome)) => report.round(outcome, out, err),
+            (Voice::People(report), Event::Away(text)) => report.notice(text, err),
+            (Voice::Machine, Event::Notice(text) | Event::Away(text)) => Line::Notice { text }.write(out),
+            (Voice::Machine, Event::Round(outcome)) => Line::round(outcome).write(out),
             // People find problems in the outcome, at the end.
             _ => Ok(()),
         }

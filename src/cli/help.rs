@@ -21,6 +21,7 @@ Keeps a folder on two systems the same, each file in its newest version.
       --mirror        with one of these: make that side equal to the other
       --conflict WHO  both changed: newer, local, remote, keep-both or skip
       --exclude PAT   leave out; so do .syncignore files (--include takes in)
+      --watch         keep both the same, all the time, until interrupted
   -v, -i, -q          name what changes; rsync's eleven characters; errors only
   -P, --stats         progress; totals at the end; --json: an object a line
       --port N        where the other system serves (2222); --identity: the key

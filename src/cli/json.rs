@@ -78,6 +78,8 @@ pub enum Line<'a> {
         /// One line.
         text: &'a str,
     },
+    /// A round of a watch has ended.
+    Round(Box<Counts>),
     /// How far the run is.
     Progress(ProgressFields),
     /// The last line of a run.
@@ -135,8 +137,9 @@ pub struct SummaryFields<'a> {
     counts: Option<Counts>,
 }
 
+/// What a run, or a round of a watch, did.
 #[derive(Serialize, Clone, Debug)]
-struct Counts {
+pub struct Counts {
     changed: bool,
     entries: u64,
     bytes: u64,
@@ -153,6 +156,29 @@ struct Counts {
     problems: usize,
     wire_sent: u64,
     wire_received: u64,
+}
+
+impl Counts {
+    fn of(outcome: &Outcome) -> Counts {
+        Counts {
+            changed: outcome.changed,
+            entries: outcome.entries,
+            bytes: outcome.bytes,
+            files_sent: outcome.totals.send_files,
+            bytes_sent: outcome.totals.send_bytes,
+            files_received: outcome.totals.receive_files,
+            bytes_received: outcome.totals.receive_bytes,
+            deleted_here: outcome.deleted.1,
+            deleted_there: outcome.deleted.0,
+            moved: outcome.moved,
+            conflicts: outcome.conflicts,
+            skipped: outcome.skipped,
+            suppressed: outcome.suppressed,
+            problems: outcome.problems.len(),
+            wire_sent: outcome.wire.0,
+            wire_received: outcome.wire.1,
+        }
+    }
 }
 
 impl<'a> Line<'a> {
@@ -208,35 +234,17 @@ impl<'a> Line<'a> {
         })
     }
 
+    /// A `round`.
+    pub fn round(outcome: &Outcome) -> Line<'static> {
+        Line::Round(Box::new(Counts::of(outcome)))
+    }
+
     /// The `summary` of a run that came to its end.
     pub fn summary(outcome: &Outcome, code: ExitCode, elapsed: Duration) -> Line<'static> {
-        let counts = Counts {
-            changed: outcome.changed,
-            entries: outcome.entries,
-            bytes: outcome.bytes,
-            files_sent: outcome.totals.send_files,
-            bytes_sent: outcome.totals.send_bytes,
-            files_received: outcome.totals.receive_files,
-            bytes_received: outcome.totals.receive_bytes,
-            deleted_here: outcome.deleted.1,
-            deleted_there: outcome.deleted.0,
-            moved: outcome.moved,
-            conflicts: outcome.conflicts,
-            skipped: outcome.skipped,
-            suppressed: outcome.suppressed,
-            problems: outcome.problems.len(),
-            wire_sent: outcome.wire.0,
-            wire_received: outcome.wire.1,
-        };
         let in_sync = code == ExitCode::InSync && outcome.suppressed == 0;
         let (exit_code, seconds) = (code.number(), millis(elapsed));
-        Line::Summary(Box::new(SummaryFields {
-            exit_code,
-            in_sync,
-            seconds,
-            error: None,
-            counts: Some(counts),
-        }))
+        let counts = Some(Counts::of(outcome));
+        Line::Summary(Box::new(SummaryFields { exit_code, in_sync, seconds, error: None, counts }))
     }
 
     /// The `summary` of a run that was stopped by an error.

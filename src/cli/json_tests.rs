@@ -74,6 +74,7 @@ fn the_schema_document_names_every_type_and_field_and_its_example_is_json() {
         Line::problem(&failed),
         Line::Notice { text: "" },
         Line::progress(&Sample::default()),
+        Line::round(&outcome),
         Line::summary(&outcome, ExitCode::InSync, Duration::ZERO),
         Line::stopped("", ExitCode::Root, Duration::ZERO),
     ];
@@ -117,6 +118,9 @@ notice text:string type:string
 problem kind:string path:string path_bytes:string? side:string text:string type:string
 progress bytes:number bytes_per_second:number bytes_total:number entries:number files:number files_total:number \
 phase:string seconds:number seconds_left:null|number type:string
+round bytes:number bytes_received:number bytes_sent:number changed:bool conflicts:number deleted_here:number \
+deleted_there:number entries:number files_received:number files_sent:number moved:number problems:number \
+skipped:number suppressed:number type:string wire_received:number wire_sent:number
 start dry_run:bool here:string schema:number there:string type:string version:string
 summary bytes:number? bytes_received:number? bytes_sent:number? changed:bool? conflicts:number? deleted_here:number? \
 deleted_there:number? entries:number? error:string? exit_code:number files_received:number? files_sent:number? \
@@ -157,6 +161,7 @@ fn the_schema_is_pinned() {
         Line::Notice { text: "" },
         Line::progress(&Sample::default()),
         Line::progress(&underway),
+        Line::round(&Outcome::default()),
         Line::summary(&Outcome::default(), ExitCode::InSync, Duration::ZERO),
         Line::stopped("", ExitCode::Root, Duration::ZERO),
     ];

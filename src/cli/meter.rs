@@ -169,6 +169,16 @@ impl Meter {
         }
     }
 
+    /// A round of a watch is over: the next begins at nothing.
+    pub fn rest(&self) {
+        for counter in [&self.total_files, &self.total_bytes, &self.files, &self.bytes] {
+            counter.store(0, Relaxed);
+        }
+        self.flights().clear();
+        self.large.store(0, Relaxed);
+        self.phase.store(Phase::Scan as u8, Relaxed);
+    }
+
     /// The few files in flight to show: those of `shown` that still travel, in that order, then the largest.
     pub fn in_flight(&self, shown: &[u64]) -> Vec<Flight> {
         let flights = self.flights();
@@ -183,7 +193,7 @@ impl Meter {
         picked.into_iter().cloned().collect()
     }
 
-    /// Phases only go forward: a connection that is renewed is no new run.
+    /// Within a round phases only go forward: a connection that is renewed is no new run.
     fn reach(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Relaxed);
     }

@@ -20,6 +20,7 @@ pub mod options;
 pub mod pages;
 pub mod progress;
 pub mod prompt;
+mod quiet;
 pub mod report;
 pub mod serve_args;
 pub mod sync_args;

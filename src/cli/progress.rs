@@ -60,6 +60,8 @@ pub enum End<'a> {
     Outcome(&'a Outcome),
     /// It was stopped: one line, and the code to end with.
     Stopped(&'a str, ExitCode),
+    /// A watch was interrupted: everything that it did.
+    Watched(&'a Outcome),
 }
 
 /// Everything a user sees of a run.
@@ -109,7 +111,7 @@ impl Screen {
             Line::Start { schema: SCHEMA, version, there, here, dry_run: options.dry_run }.write(&mut out)?;
         }
         let voice = if json { Voice::Machine } else { Voice::People(Report::new(options)) };
-        let desk = Desk { voice, painter, out, err, lost: None };
+        let desk = Desk { voice, painter, out, err, lost: None, quiet: None };
         let (queue, told) = mpsc::channel();
         let (began, meter) = (Instant::now(), Arc::new(Meter::default()));
         let counters = Arc::clone(&meter);
@@ -145,8 +147,16 @@ impl Progress for Screen {
             Event::Connected { .. } | Event::Scanned { .. } | Event::Committing => {
                 self.meter.count(event, Duration::ZERO);
             }
+            Event::Round(_) => {
+                self.meter.rest();
+                let _ = self.queue.send(Told::Event(event.clone()));
+            }
             // At most one for each item of the plan.
-            Event::Done(_) | Event::Conflict { .. } | Event::Problem(_) | Event::Notice(_) => {
+            Event::Done(_)
+            | Event::Conflict { .. }
+            | Event::Problem(_)
+            | Event::Notice(_)
+            | Event::Away(_) => {
                 // The thread ends only after `finish`; what comes later has nobody to read it.
                 let _ = self.queue.send(Told::Event(event.clone()));
             }

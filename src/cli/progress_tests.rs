@@ -92,7 +92,14 @@ fn lines_come_at_intervals_of_the_clock_and_hold_no_control_codes() {
     let err = Shared::default();
     let painter = Painter::Lines { next: FIRST_LINE, every: PLAIN_EVERY, json: false, units: Units::Decimal };
     let voice = Voice::People(Report::new(ReportOptions::default()));
-    let mut desk = Desk { voice, painter, out: Box::new(io::sink()), err: Box::new(err.clone()), lost: None };
+    let mut desk = Desk {
+        voice,
+        painter,
+        out: Box::new(io::sink()),
+        err: Box::new(err.clone()),
+        lost: None,
+        quiet: None,
+    };
     let meter = Meter::default();
     meter.count(&Event::Connected { peer: "h".into() }, Duration::ZERO);
     meter.count(&Event::Scanned { entries: 1200 }, Duration::ZERO);

@@ -45,12 +45,14 @@ pub struct Report {
     more_conflicts: u64,
     /// Items that need no file to travel: folders, links, permission bits.
     small: u64,
+    /// A watch has told of its first round.
+    begun: bool,
 }
 
 impl Report {
     /// A report of nothing yet.
     pub fn new(options: ReportOptions) -> Report {
-        Report { options, conflicts: Vec::new(), more_conflicts: 0, small: 0 }
+        Report { options, conflicts: Vec::new(), more_conflicts: 0, small: 0, begun: false }
     }
 
     /// An item was carried out: a line for each side that did something, if names are wanted.
@@ -105,6 +107,38 @@ impl Report {
             self.stats(outcome, elapsed, out)?;
         }
         writeln!(out, "{}", self.verdict(outcome, elapsed))
+    }
+
+    /// A round of a watch has ended: a line if something happened, or if it was the first.
+    pub fn round(&mut self, outcome: &Outcome, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<()> {
+        self.problems(&outcome.problems, err)?;
+        let first = !std::mem::replace(&mut self.begun, true);
+        let happened = outcome.changed || !self.conflicts.is_empty();
+        if !self.options.quiet && (first || happened) {
+            self.list_conflicts(out)?;
+            let done = self.done(outcome).join(", ");
+            match (first, done.is_empty()) {
+                (true, true) => writeln!(out, "in sync, watching")?,
+                (true, false) => writeln!(out, "in sync: {done}; watching")?,
+                (false, _) => writeln!(out, "{done}")?,
+            }
+        }
+        (self.small, self.more_conflicts) = (0, 0);
+        self.conflicts.clear();
+        Ok(())
+    }
+
+    /// A watch was interrupted.
+    pub fn watched(&self, outcome: &Outcome, elapsed: Duration, out: &mut dyn Write) -> io::Result<()> {
+        if self.options.quiet {
+            return Ok(());
+        }
+        if self.options.stats {
+            self.stats(outcome, elapsed, out)?;
+        }
+        let done = self.done(outcome);
+        let done = if done.is_empty() { "nothing had to be done".to_owned() } else { done.join(", ") };
+        writeln!(out, "stopped watching: {done}; {}", took(elapsed))
     }
 
     /// The one line that says how it ended.

@@ -1,7 +1,10 @@
 //! What both sides hold alike: it is left out of the decision, and the base's rows are brought up to date without one.
 
+use std::collections::HashMap;
+
 use super::age::Timestamp;
 use super::base::{Base, BaseEntry, members_of};
+use super::digest::Digest;
 use super::kept::looks_kept;
 use super::merge::Fork;
 use super::path::RelPath;
@@ -39,89 +42,94 @@ fn agreed(standing: &Standing) -> Option<BaseEntry> {
     BaseEntry::of(&version.content, version.bits)
 }
 
-/// The base's rows that change for what both sides hold alike, which is what stands in `own`: at and below the paths
+/// Folders below which the base is known to be exactly what a tree with this digest holds.
+pub type Whole = HashMap<RelPath, Digest>;
+
+/// What the base must learn of what both sides hold alike.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// The rows that change.
+    pub rows: Vec<(RelPath, Option<BaseEntry>)>,
+    /// What more is [`Whole`] once these rows are in it.
+    pub walked: Vec<(RelPath, Digest)>,
+}
+
+/// What the base must learn of what both sides hold alike, which is what stands in `own`: at and below the paths
 /// `settled`, and below the folders `settled_below`. Rows of paths about which nothing is known, or that are `excluded`
-/// (`true`: as a folder), stay.
+/// (`true`: as a folder), stay. What is below a folder of `whole` is not looked at again.
 pub fn settled_rows(
     own: &Snapshot,
     base: &Base,
     settled: &[RelPath],
     settled_below: &[RelPath],
     excluded: &dyn Fn(&RelPath, bool) -> bool,
-) -> Vec<(RelPath, Option<BaseEntry>)> {
-    let mut rows = Vec::new();
+    whole: &Whole,
+) -> Settled {
+    let mut settling = Settling { base, excluded, whole, found: Settled::default() };
     for path in settled_below {
-        let folder = match own.find(path) {
-            Some(Node::Folder(folder)) => folder,
-            _ if path.is_root() => own,
-            _ => continue,
-        };
-        settle_members(path, folder, base.within(path), base, excluded, &mut rows);
+        match own.find(path) {
+            Some(Node::Folder(folder)) => settling.members(path, folder, base.within(path)),
+            _ if path.is_root() => settling.members(path, own, base.rows()),
+            _ => {}
+        }
     }
     for path in settled {
         if let Some(node) = own.find(path) {
-            base_changes(path, node, base, excluded, &mut rows);
+            settling.path(path, node);
         }
     }
-    rows
+    settling.found
 }
 
-/// The changes that bring the base's rows at and below `path` up to what both sides hold there, which is what
-/// System 2 holds (`node`). Rows of paths that System 2 knows nothing about, or that are excluded, stay.
-fn base_changes(
-    path: &RelPath,
-    node: &Node,
-    base: &Base,
-    excluded: &dyn Fn(&RelPath, bool) -> bool,
-    changes: &mut Vec<(RelPath, Option<BaseEntry>)>,
-) {
-    let entry = agreed(&node.standing(Timestamp(0)));
-    let rows = base.within(path);
-    let (row, below) = match rows.split_first() {
-        Some(((first, row), below)) if first == path => (Some(row), below),
-        _ => (None, rows),
-    };
-    let Some(entry) = entry else { return };
-    if row != Some(&entry) {
-        changes.push((path.clone(), Some(entry)));
-    }
-    let empty = Folder::default();
-    let folder = if let Node::Folder(folder) = node { folder } else { &empty };
-    settle_members(path, folder, below, base, excluded, changes);
+/// Brings the base's rows up to what both sides hold, which is what System 2 holds.
+struct Settling<'a> {
+    base: &'a Base,
+    excluded: &'a dyn Fn(&RelPath, bool) -> bool,
+    whole: &'a Whole,
+    found: Settled,
 }
 
-/// As [`base_changes`], for the members of a folder, whose rows in the base are `rows`.
-fn settle_members(
-    path: &RelPath,
-    folder: &Folder,
-    rows: &[(RelPath, BaseEntry)],
-    base: &Base,
-    excluded: &dyn Fn(&RelPath, bool) -> bool,
-    changes: &mut Vec<(RelPath, Option<BaseEntry>)>,
-) {
-    for (name, node) in &folder.members {
-        if let Ok(inner) = path.join(name) {
-            base_changes(&inner, node, base, excluded, changes);
+impl Settling<'_> {
+    /// The rows at and below `path`, where System 2 holds `node`.
+    fn path(&mut self, path: &RelPath, node: &Node) {
+        let Some(entry) = agreed(&node.standing(Timestamp(0))) else { return };
+        let rows = self.base.within(path);
+        let (row, below) = match rows.split_first() {
+            Some(((first, row), below)) if first == path => (Some(row), below),
+            _ => (None, rows),
+        };
+        if row != Some(&entry) {
+            self.found.rows.push((path.clone(), Some(entry)));
         }
+        let empty = Folder::default();
+        self.members(path, if let Node::Folder(folder) = node { folder } else { &empty }, below);
     }
-    for member in members_of(rows, path.depth()) {
-        let Ok(inner) = path.join(&member.name) else { continue };
-        if folder.member(member.name.as_bytes()).is_none() {
-            forget(&inner, base, excluded, changes);
-        }
-    }
-}
 
-/// Both sides have nothing at `path`: its rows go, unless the rules hide it.
-fn forget(
-    path: &RelPath,
-    base: &Base,
-    excluded: &dyn Fn(&RelPath, bool) -> bool,
-    changes: &mut Vec<(RelPath, Option<BaseEntry>)>,
-) {
-    for (path, entry) in base.within(path) {
-        if !excluded(path, entry.as_content().is_folder()) {
-            changes.push((path.clone(), None));
+    /// The rows below `path`, where System 2 holds `folder`, and the base has `rows`.
+    fn members(&mut self, path: &RelPath, folder: &Folder, rows: &[(RelPath, BaseEntry)]) {
+        if folder.digest.is_some() && self.whole.get(path) == folder.digest.as_ref() {
+            return;
+        }
+        for (name, node) in &folder.members {
+            if let Ok(inner) = path.join(name) {
+                self.path(&inner, node);
+            }
+        }
+        for member in members_of(rows, path.depth()) {
+            let Ok(inner) = path.join(&member.name) else { continue };
+            if folder.member(member.name.as_bytes()).is_none() {
+                self.forget(&inner);
+            }
+        }
+        self.found.walked.extend(folder.digest.map(|digest| (path.clone(), digest)));
+    }
+
+    /// Both sides have nothing at `path`: its rows go, unless the rules hide it.
+    fn forget(&mut self, path: &RelPath) {
+        for (path, entry) in self.base.within(path) {
+            if !(self.excluded)(path, entry.as_content().is_folder()) {
+                self.found.rows.push((path.clone(), None));
+            }
         }
     }
 }

@@ -219,6 +219,8 @@ pub enum Message {
     Have(Vec<(RelPath, Half)>),
     /// Two: list what these spans of folders cover, by their numbers in the folder's [`FolderPart::spans`], in order.
     ListSpans(Vec<(RelPath, Vec<u32>)>),
+    /// One, between two rounds of a watch: something may have changed there; a round should begin.
+    Changed,
 }
 
 /// What both sides must share before they compare.

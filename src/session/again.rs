@@ -108,7 +108,8 @@ impl Outcome {
 }
 
 impl Totals {
-    fn and(self, more: Totals) -> Totals {
+    /// Both together.
+    pub(super) fn and(self, more: Totals) -> Totals {
         Totals {
             send_files: self.send_files.saturating_add(more.send_files),
             send_bytes: self.send_bytes.saturating_add(more.send_bytes),

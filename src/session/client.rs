@@ -1,6 +1,6 @@
 //! One sync seen from System 2, from the hello to the committed base.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::compare::{Comparison, Own, compare};
 use super::control::{Control, row_size};
@@ -13,10 +13,11 @@ use super::packing::Packing;
 use super::perform::perform;
 use super::progress::{Event, Outcome, Problem, ProblemKind, Progress};
 use super::pump::{Ahead, ahead, pump};
+use super::remembered::{Known, Remembered};
 use super::report::{account, preview};
 use super::scanned::Scanned;
 use super::work::{Work, wanted};
-use crate::core::base::{Base, BaseEntry};
+use crate::core::base::Base;
 use crate::core::digest::Digest;
 use crate::core::merge::Fork;
 use crate::core::moves::Wanted;
@@ -25,12 +26,11 @@ use crate::core::plan::Plan;
 use crate::core::policy::Policy;
 use crate::core::question::undecided;
 use crate::core::reconcile::reconcile;
-use crate::core::settled::{leave_out, settled_rows};
+use crate::core::settled::{Settled, leave_out, settled_rows};
 use crate::core::shown::Shown;
 use crate::core::side::{Side, Sides};
-use crate::protocol::message::{Begin, Message};
+use crate::protocol::message::{Begin, MAX_HAVE, Message};
 use crate::protocol::rows::rows_of;
-use crate::replica::base_store::Change;
 use crate::replica::filter::Rules;
 use crate::replica::identity::Id;
 use crate::ssh::Connection;
@@ -79,8 +79,10 @@ pub(crate) async fn sync_once(
             // The other side hides more: what was seen without its rules is not what both compare.
             local.scan(vec![rules, theirs], options.checksum, progress.clone()).done().await?
         };
-        let run = Run { connection: &connection, control: &control, local, options, progress, met };
-        run.go(scanned).await
+        let known = Mutex::default();
+        let (connection, control, known) = (&connection, &control, &known);
+        let run = Run { connection, control, local, options, progress, met, known, have: MAX_HAVE };
+        Ok(run.go(scanned).await?.0)
     }
     .await;
     let result = control.end(result).await;
@@ -97,37 +99,15 @@ pub(super) struct Run<'a> {
     pub(super) options: &'a Options,
     pub(super) progress: Arc<dyn Progress>,
     pub(super) met: Met,
-}
-
-/// The last run that both sides remember, and whose base is at hand.
-struct Agreed {
-    run: Id,
-    /// The root's digest, where the base is the whole of it.
-    settled: Option<Digest>,
-    /// The base, where System 1's root keeps it: the roles were swapped since.
-    beside: Option<Base>,
-}
-
-/// What both sides last agreed on, as far as it may be used.
-struct Remembered {
-    run: Option<Id>,
-    base: Base,
-    /// The base comes from System 1's root: this one has none of its rows yet.
-    taken: bool,
-}
-
-impl Remembered {
-    /// How the base changes that this root keeps.
-    fn change(&self, run: Id, settled: Option<Digest>, changed: Vec<(RelPath, Option<BaseEntry>)>) -> Change {
-        let taken = self.base.rows().iter().filter(|_| self.taken);
-        let mut rows: Vec<_> = taken.map(|(path, row)| (path.clone(), Some(row.clone()))).collect();
-        rows.extend(changed);
-        Change { run, settled, fresh: self.run.is_none() || self.taken, rows }
-    }
+    /// What stays in memory from round to round of a watch.
+    pub(super) known: &'a Mutex<Known>,
+    /// How many of this side's folders are named to System 1 at most; with more, it is asked level by level.
+    pub(super) have: usize,
 }
 
 impl Run<'_> {
-    async fn go(self, scanned: Scanned) -> Result<Outcome, SessionError> {
+    /// To its end; also what the scan saw, and learned since, where nothing else holds it any more.
+    pub(super) async fn go(self, mut scanned: Scanned) -> Result<(Outcome, Option<Scanned>), SessionError> {
         let agreed = self.agreed()?;
         let begin = Begin {
             uncertainty: self.met.uncertainty,
@@ -144,14 +124,14 @@ impl Run<'_> {
         let equal = digest.is_some() && digest == scanned.snapshot.digest;
         if equal && agreed.as_ref().is_some_and(|agreed| agreed.settled == digest) {
             self.control.send(&Message::Done).await?;
-            self.local.store_index(scanned.changes, scanned.since, None).await?;
-            return Ok(outcome);
+            self.local.store_index(std::mem::take(&mut scanned.changes), scanned.since, None).await?;
+            return Ok((outcome, Some(scanned)));
         }
         let remembered = self.remembered(agreed)?;
         let (scanned, comparison, plan) =
             self.decide(scanned, &remembered.base, equal, remembered.run.is_none(), &mut outcome).await?;
-        self.carry_out(scanned, &remembered, &comparison, plan, entries, &mut outcome).await?;
-        Ok(outcome)
+        let scanned = self.carry_out(scanned, remembered, &comparison, plan, entries, &mut outcome).await?;
+        Ok((outcome, scanned))
     }
 
     /// Notices and problems of both scans, and what a user should know before two folders meet.
@@ -204,43 +184,6 @@ impl Run<'_> {
         outcome.problems.push(problem);
     }
 
-    /// What was agreed with System 1, if it remembers the same run and one of the two roots has the base of it.
-    fn agreed(&self) -> Result<Option<Agreed>, SessionError> {
-        let Some(own) = self.local.agreed(self.met.peer())? else { return Ok(None) };
-        let Some(run) = own.runs().find(|run| self.met.welcome.runs.contains(&run.0)) else {
-            return Ok(self.anew(
-                "the two folders remember different last syncs (one was restored from a backup, or lost its state)",
-            ));
-        };
-        let (pair, beside) = if own.based == Some(run) {
-            (own, None)
-        } else if let Some((base, pair)) = self.local.base_beside(self.met.peer(), run)? {
-            (pair, Some(base))
-        } else {
-            return Ok(self.anew(
-                "what the two folders last agreed on is kept on the other system, which connected then",
-            ));
-        };
-        // Without a row everything is decided as at a first meeting, which it is then called.
-        Ok(Some(Agreed { run, settled: pair.settled, beside }).filter(|_| !pair.bare))
-    }
-
-    fn anew(&self, why: &str) -> Option<Agreed> {
-        self.progress.event(&Event::Notice(format!("{why}: they meet anew, nothing is deleted")));
-        None
-    }
-
-    fn remembered(&self, agreed: Option<Agreed>) -> Result<Remembered, SessionError> {
-        Ok(match agreed {
-            None => Remembered { run: None, base: Base::default(), taken: false },
-            Some(Agreed { run, beside: Some(base), .. }) => Remembered { run: Some(run), base, taken: true },
-            Some(Agreed { run, .. }) => {
-                let base = self.local.base(self.met.peer(), run)?;
-                Remembered { run: Some(run), base, taken: false }
-            }
-        })
-    }
-
     /// Finds what differs, hashes what must be hashed, and decides.
     async fn decide(
         &self,
@@ -254,7 +197,7 @@ impl Run<'_> {
         let excluded = |path: &RelPath, folder: bool| filter.excludes(path, folder);
         let own = Own { snapshot: &scanned.snapshot, base, excluded: &excluded, now: self.met.now };
         let mut comparison =
-            if equal { Comparison::equal(&own) } else { compare(self.control, &own).await? };
+            if equal { Comparison::equal(&own) } else { compare(self.control, &own, self.have).await? };
         let policy = self.policy();
         let ask = undecided(&comparison.tree, &policy);
         self.settle_hashes(&mut scanned, &mut comparison.tree, ask, outcome).await?;
@@ -304,18 +247,20 @@ impl Run<'_> {
     async fn carry_out(
         &self,
         scanned: Scanned,
-        remembered: &Remembered,
+        remembered: Remembered,
         comparison: &Comparison,
         plan: Plan,
         entries: u64,
         outcome: &mut Outcome,
-    ) -> Result<(), SessionError> {
+    ) -> Result<Option<Scanned>, SessionError> {
         let excluded = |path: &RelPath, folder: bool| scanned.filter.excludes(path, folder);
         let Comparison { settled, settled_below, .. } = comparison;
-        let mut rows = settled_rows(&scanned.snapshot, &remembered.base, settled, settled_below, &excluded);
+        let (own, base) = (&scanned.snapshot, &remembered.base);
+        let settled = settled_rows(own, base, settled, settled_below, &excluded, &self.known().whole);
+        let Settled { mut rows, walked } = settled;
         let whole = comparison.tree.members.is_empty();
         if whole && rows.is_empty() && remembered.run.is_some() {
-            return self.remember_whole(scanned, remembered).await;
+            return self.remember_whole(scanned, remembered, walked).await;
         }
         let run = Id::random().map_err(super::local::unusable)?;
         let mut work = Work::new(
@@ -349,7 +294,7 @@ impl Run<'_> {
         preview(&work, &travels, self.options.dry, outcome, &*self.progress);
         guard.and(needs.guard)?;
         if self.options.dry {
-            return Ok(());
+            return Ok(None);
         }
 
         let fetch = work.prepare(run)?;
@@ -367,23 +312,28 @@ impl Run<'_> {
         account(&work, &results, outcome, &*self.progress);
         rows.extend(work.base_rows(&results));
         let settled = work.scanned.snapshot.digest.filter(|_| whole);
-        let change = remembered.change(run, settled, rows);
-        self.local.commit_base(self.met.peer(), change).await?;
+        self.commit(run, settled, rows, remembered, walked).await?;
         self.control.send(&Message::Done).await?;
         let learned = [work.scanned.changes.clone(), work.sent_rows(), ours.index].concat();
-        self.local.store_index(learned, work.scanned.since, Some(run)).await
+        let learned = self.local.store_index(learned, work.scanned.since, Some(run)).await?;
+        Ok(Arc::into_inner(work).map(|work| Scanned { changes: learned, ..work.scanned }))
     }
 
     /// Nothing differs and the base is right: from now on the digest alone says so.
-    async fn remember_whole(&self, scanned: Scanned, remembered: &Remembered) -> Result<(), SessionError> {
+    async fn remember_whole(
+        &self,
+        mut scanned: Scanned,
+        remembered: Remembered,
+        walked: Vec<(RelPath, Digest)>,
+    ) -> Result<Option<Scanned>, SessionError> {
         if let Some(run) = remembered.run
             && !self.options.dry
         {
-            let change = remembered.change(run, scanned.snapshot.digest, Vec::new());
-            self.local.commit_base(self.met.peer(), change).await?;
+            self.commit(run, scanned.snapshot.digest, Vec::new(), remembered, walked).await?;
         }
         self.control.send(&Message::Done).await?;
-        self.local.store_index(scanned.changes, scanned.since, None).await
+        self.local.store_index(std::mem::take(&mut scanned.changes), scanned.since, None).await?;
+        Ok(Some(scanned))
     }
 }
 

@@ -54,8 +54,12 @@ fn root(own: &Own<'_>) -> Fork {
     Fork { one: root.standing(own.now.one), two: root.standing(own.now.two), ..Fork::default() }
 }
 
-/// Asks System 1 for what it takes to know every path that differs.
-pub(crate) async fn compare(control: &Control, own: &Own<'_>) -> Result<Comparison, SessionError> {
+/// Asks System 1 for what it takes to know every path that differs. Of this side's folders at most `most` are named to it.
+pub(crate) async fn compare(
+    control: &Control,
+    own: &Own<'_>,
+    most: usize,
+) -> Result<Comparison, SessionError> {
     let mut join = Join {
         own,
         folders: HashMap::new(),
@@ -64,7 +68,7 @@ pub(crate) async fn compare(control: &Control, own: &Own<'_>) -> Result<Comparis
         budget: Budget::new(),
     };
     let have = have(own.snapshot);
-    let few = have.len() <= MAX_HAVE;
+    let few = have.len() <= most.min(MAX_HAVE);
     if few && !have.is_empty() {
         control.send_list(have, |(path, _)| path_size(path) + 16, Message::Have).await?;
     }

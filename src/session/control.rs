@@ -133,16 +133,24 @@ impl Control {
             SessionError::Connection("the other end closed the connection before the sync was done".into())
         };
         let _waiting = self.waiting();
-        let next = async {
-            loop {
-                let bytes = self.connection.receive().await?.ok_or_else(lost)?;
-                let sign = bytes.len() <= SIGN && matches!(codec::decode(&bytes), Ok(Message::Alive));
-                if !sign {
-                    return Ok(bytes);
-                }
-            }
-        };
+        let next = async { self.next().await?.ok_or_else(lost) };
         self.patiently(next).await
+    }
+
+    /// As [`receive_bytes`](Control::receive_bytes), from an end that may have nothing to say for as long as it likes; `None`
+    /// once it has left in good order.
+    pub(crate) async fn receive_sometime(&self) -> Result<Option<Bytes>, SessionError> {
+        let _waiting = self.waiting();
+        self.next().await
+    }
+
+    async fn next(&self) -> Result<Option<Bytes>, SessionError> {
+        loop {
+            match self.connection.receive().await? {
+                Some(bytes) if is_sign(&bytes) => {}
+                next => return Ok(next),
+            }
+        }
     }
 
     /// Sends `items` in as many messages as they need; `size` estimates the encoded bytes of one from above.
@@ -167,6 +175,11 @@ impl Control {
 
 /// No sign of life is longer, in bytes; what is need not be decoded to know that it is none.
 const SIGN: usize = 4;
+
+fn is_sign(bytes: &[u8]) -> bool {
+    bytes.len() <= SIGN && matches!(codec::decode(bytes), Ok(Message::Alive))
+}
+
 /// How long an end that does not listen is told why it ends. One that is only slow does listen.
 const FAREWELL: Duration = Duration::from_secs(10);
 

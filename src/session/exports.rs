@@ -1,7 +1,10 @@
 //! What System 1 offers, and to what extent.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use super::clock::Clock;
 use super::error::SessionError;
@@ -36,8 +39,33 @@ pub struct Exports {
     pub pinned: Option<Vec<Pinned>>,
     /// How long a client may give no sign of life; [`Duration::MAX`]: for ever.
     pub patience: Duration,
+    /// Said when the server is to stop.
+    pub stopping: Stopping,
     /// This system's clock.
     pub clock: Clock,
+}
+
+/// Tells the sessions of clients that only watch that the server is to stop. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Stopping(Arc<watch::Sender<bool>>);
+
+impl Default for Stopping {
+    fn default() -> Stopping {
+        Stopping(Arc::new(watch::Sender::new(false)))
+    }
+}
+
+impl Stopping {
+    /// Says so.
+    pub fn begin(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Resolves once it was said.
+    pub(super) async fn begun(&self) {
+        // Never fails while this holds the sender.
+        let _ = self.0.subscribe().wait_for(|begun| *begun).await;
+    }
 }
 
 impl Exports {
@@ -59,6 +87,7 @@ impl Exports {
             state_home,
             pinned: None,
             patience,
+            stopping: Stopping::default(),
             clock,
         }
     }

@@ -7,7 +7,7 @@ use super::local::Local;
 use super::options::Options;
 use crate::core::age::Timestamp;
 use crate::core::side::Sides;
-use crate::protocol::message::{Hello, Welcome};
+use crate::protocol::message::{Hello, Message, Welcome};
 use crate::protocol::{codec, extension};
 use crate::replica::filter::Rules;
 use crate::replica::identity::Id;
@@ -42,13 +42,23 @@ pub(crate) async fn greet(
         root: local.id().map(|id| id.0),
         wish: options.wish(),
         rules: rules.into(),
-        extensions: extension::of_hello(options.bwlimit),
+        extensions: extension::of_hello(options.bwlimit, options.watch),
     };
     let sent = options.clock.now();
     control.send_bytes(codec::encode_hello(&hello)?).await?;
-    let (_, answer) = codec::decode_welcome(&control.receive_bytes().await?)?;
+    let mut answer = control.receive_bytes().await?;
+    // What System 1 said while it still waited for this round: what it speaks of, this round will find.
+    if options.watch && matches!(codec::decode(&answer), Ok(Message::Changed)) {
+        answer = control.receive_bytes().await?;
+    }
+    let (_, answer) = codec::decode_welcome(&answer)?;
     let received = options.clock.now();
     let welcome = answer.map_err(|refusal| SessionError::by_peer(&refusal))?;
+    if options.watch && !extension::watch(&welcome.extensions) {
+        return Err(SessionError::Incompatible(
+            "the other end cannot keep watching its folder: update syncfiles there".into(),
+        ));
+    }
     let held = i64::try_from(welcome.held).unwrap_or(i64::MAX);
     let uncertainty = received.0.saturating_sub(sent.0).saturating_sub(held).max(0) / 2;
     let now = Sides { one: welcome.clock, two: Timestamp(sent.0.saturating_add(uncertainty)) };

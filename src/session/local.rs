@@ -55,7 +55,7 @@ pub struct Local {
     /// System 1's root and state home, where they are on this system, too.
     beside: OnceLock<(PathBuf, PathBuf)>,
     notices: Vec<String>,
-    _lock: Option<RunLock>,
+    lock: Mutex<Option<RunLock>>,
 }
 
 impl Local {
@@ -120,22 +120,26 @@ impl Local {
             place.places.remember(&place.name, identity.id()).map_err(unusable)?;
             (Some(state), Some(identity.id()))
         };
-        let lock = match (&state, opening.exclusive) {
-            (Some(state), Some(timeout)) if !opening.look => {
-                let waits = || progress.event(&Event::Notice(WAITS.into()));
-                Some(RunLock::take(state.folder(), timeout, &waits).map_err(unusable)?)
-            }
-            _ => None,
-        };
-        Ok(Local {
-            root: Arc::new(root),
-            state: state.map(Mutex::new),
-            id,
-            opening,
-            beside: OnceLock::new(),
-            notices,
-            _lock: lock,
-        })
+        let (root, state, lock) = (Arc::new(root), state.map(Mutex::new), Mutex::default());
+        let local = Local { root, state, id, opening, beside: OnceLock::new(), notices, lock };
+        local.take(progress)?;
+        Ok(local)
+    }
+
+    /// Waits until no other run has the root, if that matters, and keeps others away from it.
+    pub(crate) fn take(&self, progress: &dyn Progress) -> Result<(), SessionError> {
+        let (Some(state), Some(patience)) = (self.state(), self.opening.exclusive) else { return Ok(()) };
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.opening.look && lock.is_none() {
+            let waits = || progress.event(&Event::Notice(WAITS.into()));
+            *lock = Some(RunLock::take(state.folder(), patience, &waits).map_err(unusable)?);
+        }
+        Ok(())
+    }
+
+    /// Lets other runs have the root until it is [taken](Local::take) again.
+    pub(crate) fn leave(&self) {
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// The root's identity; none where only a look is allowed and it has none yet.
@@ -212,16 +216,18 @@ impl Local {
         base.ok_or_else(|| unusable(StateError::Overtaken))
     }
 
-    /// Writes what a run settled with `peer`.
+    /// Writes what a run settled with `peer`; returns what was written.
     pub(crate) async fn commit_base(
         self: &Arc<Self>,
         peer: Option<Id>,
         change: Change,
-    ) -> Result<(), SessionError> {
+    ) -> Result<Change, SessionError> {
         let local = self.clone();
-        super::blocking(move || match (local.state(), peer) {
-            (Some(state), Some(peer)) => base_store::commit(&state, peer, &change).map_err(unusable),
-            _ => Ok(()),
+        super::blocking(move || {
+            if let (Some(state), Some(peer)) = (local.state(), peer) {
+                base_store::commit(&state, peer, &change).map_err(unusable)?;
+            }
+            Ok(change)
         })
         .await
     }

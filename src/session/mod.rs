@@ -23,6 +23,7 @@ mod have;
 mod hostile_tests;
 mod listing;
 mod local;
+mod news;
 mod options;
 mod outlet;
 mod packing;
@@ -31,8 +32,10 @@ mod place;
 pub mod progress;
 mod pulse;
 mod pump;
+mod remembered;
 mod report;
 mod retry;
+mod rounds;
 mod scanned;
 pub mod server;
 mod together;
@@ -40,19 +43,22 @@ mod told;
 mod transfer;
 mod trio;
 mod verify;
+mod warm;
+pub mod watch;
 mod work;
 
 pub use again::sync;
 pub use client::Remote;
 pub use clock::Clock;
 pub use error::SessionError;
-pub use exports::{Export, Exports};
+pub use exports::{Export, Exports, Stopping};
 pub use local::{Local, Opening};
 pub use options::{Options, Retries, Way};
 pub use place::resolved;
 pub use server::{Came, Served, serve};
-pub use together::{Together, sync_together};
+pub use together::{Together, sync_together, watch_together};
 pub use verify::{Verified, verify};
+pub use watch::{Watched, watch};
 
 /// Runs disk work where it may block.
 pub async fn blocking<T: Send + 'static>(

@@ -68,6 +68,8 @@ pub struct Options {
     pub timeout: Duration,
     /// What happens when the connection is lost.
     pub retries: Retries,
+    /// Further rounds are to follow over the same connection; set by [`watch`](super::watch::watch).
+    pub watch: bool,
     /// This system's clock.
     pub clock: Clock,
 }
@@ -93,6 +95,7 @@ impl Options {
             state_home,
             timeout: Duration::from_secs(60),
             retries: Retries::default(),
+            watch: false,
             clock: Clock::default(),
         }
     }

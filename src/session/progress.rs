@@ -84,6 +84,10 @@ pub enum Event {
     Problem(Problem),
     /// Worth one line, no problem: first meeting, clock skew, a special file skipped.
     Notice(String),
+    /// A round of a watch ended like this; from here on it waits. Only problems that were not told before are in it.
+    Round(Arc<Outcome>),
+    /// A watch has lost its connection, or cannot make one: why, and what happens next.
+    Away(String),
 }
 
 /// What a plan will move and change.

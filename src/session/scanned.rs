@@ -17,7 +17,7 @@ use crate::replica::filter::{Filter, Rules};
 use crate::replica::hash::{HashError, Wanted, hash_all};
 use crate::replica::identity::Id;
 use crate::replica::index::{self, Change, Entry};
-use crate::replica::scan::{ScanOptions, scan};
+use crate::replica::scan::{ScanOptions, scan_telling};
 
 /// Threads that scan or hash at once.
 fn threads() -> usize {
@@ -64,8 +64,19 @@ impl Local {
         distrust: bool,
         progress: Arc<dyn Progress>,
     ) -> Scanning {
+        self.scan_telling(rules, distrust, progress, |_| {})
+    }
+
+    /// As [`scan`](Local::scan); `on_folder` is told of every folder before it is listed.
+    pub(crate) fn scan_telling(
+        self: &Arc<Self>,
+        rules: Vec<Rules>,
+        distrust: bool,
+        progress: Arc<dyn Progress>,
+        on_folder: impl Fn(&RelPath) + Send + Sync + 'static,
+    ) -> Scanning {
         let local = self.clone();
-        Scanning(spawn_blocking(move || local.scan_now(&rules, distrust, &*progress)))
+        Scanning(spawn_blocking(move || local.scan_now(&rules, distrust, &*progress, &on_folder)))
     }
 
     fn scan_now(
@@ -73,6 +84,7 @@ impl Local {
         rules: &[Rules],
         distrust: bool,
         progress: &dyn Progress,
+        on_folder: &(dyn Fn(&RelPath) + Sync),
     ) -> Result<Scanned, SessionError> {
         let (filter, mut notices) = Filter::new(rules).map_err(unusable)?;
         let index = match self.state() {
@@ -81,7 +93,8 @@ impl Local {
         };
         let options = ScanOptions { checksum: distrust, ..ScanOptions::default() };
         let told = |entries| progress.event(&Event::Scanned { entries });
-        let result = scan(&self.root, &filter, index.as_ref(), options, &told).map_err(unusable)?;
+        let result = scan_telling(&self.root, &filter, index.as_ref(), options, &told, on_folder);
+        let result = result.map_err(unusable)?;
         notices.extend(result.notices);
         let (mut snapshot, mut changes) = (result.snapshot, result.changes);
         let since = index.as_ref().map_or(0, |index| index.written);
@@ -112,7 +125,7 @@ impl Local {
             for (path, result) in made.map_err(|_| SessionError::Root("hashing failed".into()))? {
                 scanned.learn(&path, result);
             }
-            scanned.snapshot.digest_all();
+            scanned.snapshot.digest_missing();
         }
         Ok(paths.iter().map(|path| scanned.hash_of(path)).collect())
     }
@@ -137,17 +150,30 @@ impl Local {
         changes: Vec<Change>,
         since: i64,
         run: Option<Id>,
-    ) -> Result<(), SessionError> {
+    ) -> Result<Vec<Change>, SessionError> {
         let local = self.clone();
-        super::blocking(move || match local.state() {
-            Some(state) if !local.is_look() => state.store_index(&changes, since, run).map_err(unusable),
-            _ => Ok(()),
+        super::blocking(move || {
+            if let Some(state) = local.state().filter(|_| !local.is_look()) {
+                state.store_index(&changes, since, run).map_err(unusable)?;
+            }
+            Ok(changes)
         })
         .await
     }
 }
 
 impl Scanned {
+    /// Takes what the index has learnt since of the very files that the scan saw.
+    pub(crate) fn recall(&mut self) {
+        for change in std::mem::take(&mut self.changes) {
+            let Change::Put(path, entry) = change else { continue };
+            let Some(Node::File(file)) = self.snapshot.find_mut(&path) else { continue };
+            if (file.seen, file.size, file.modified) == (entry.seen, entry.size, entry.modified) {
+                file.sha256 = file.sha256.or(entry.sha256);
+            }
+        }
+    }
+
     fn learn(&mut self, path: &RelPath, result: Result<Digest, HashError>) {
         let Some(node) = self.snapshot.find_mut(path) else { return };
         match (result, node) {

@@ -15,12 +15,14 @@ use super::local::{Local, Opening};
 use super::packing::Packing;
 use super::perform::{Results, perform};
 use super::progress::Progress;
+use super::rounds::Kept;
 use super::scanned::Scanned;
 use super::transfer::serve_file;
 use super::work::{Work, wanted};
 use crate::core::age::Timestamp;
 use crate::core::digest::Digest;
 use crate::core::guard::MaxDelete;
+use crate::core::path::RelPath;
 use crate::core::policy::May;
 use crate::core::reconcile::reconcile;
 use crate::core::side::{Side, Sides};
@@ -69,17 +71,18 @@ pub async fn serve(
     let control = Control::new(connection.clone(), exports.patience, "the client");
     let served = Mutex::default();
     let session = Session { connection: &connection, control: &control, exports, progress, served: &served };
-    let result = session.run().await;
+    let result = session.rounds().await;
     if let Err(error) = &result {
         control.refuse(error).await;
     }
     (served.into_inner().unwrap_or_else(PoisonError::into_inner), result)
 }
 
-struct Session<'a> {
+/// One client's sync, or its watch.
+pub(super) struct Session<'a> {
     connection: &'a Connection,
-    control: &'a Control,
-    exports: &'a Exports,
+    pub(super) control: &'a Control,
+    pub(super) exports: &'a Exports,
     progress: Arc<dyn Progress>,
     served: &'a Mutex<Served>,
 }
@@ -118,57 +121,68 @@ impl Session<'_> {
         note(&mut self.served.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    async fn run(&self) -> Result<(), SessionError> {
-        let (_, hello) = codec::decode_hello(&self.control.receive_bytes().await?)?;
-        self.note(|served| served.root = root_of(&hello));
+    /// One sync, from its hello to its end. In a watch `kept` is what stays from the round before for the next one.
+    pub(super) async fn round(&self, hello: &Hello, kept: &mut Option<Kept>) -> Result<(), SessionError> {
+        self.note(|served| served.root = root_of(hello));
         let clock = self.exports.clock.now();
         extension::bwlimit(&hello.extensions).iter().for_each(|rate| self.connection.limit(*rate));
-        let opened = match self.open(&hello).await {
+        let opened = match self.open(hello, kept).await {
             Ok(opened) => opened,
             Err(error) => {
                 self.control.send_bytes(codec::encode_welcome(&Err(error.refusal()))?).await?;
                 return Err(error);
             }
         };
-        let rules = vec![opened.theirs.clone(), opened.rules.clone()];
-        let scan = opened.local.scan(rules, hello.wish.checksum, self.progress.clone());
+        let (local, rules) = (opened.local.clone(), vec![opened.theirs.clone(), opened.rules.clone()]);
+        let scan = match kept {
+            Some(_) => None,
+            None => Some(local.scan(rules.clone(), hello.wish.checksum, self.progress.clone())),
+        };
         let welcome = Welcome {
             clock,
             held: u64::try_from(self.exports.clock.now().0.saturating_sub(clock.0)).unwrap_or(0),
-            root: opened.local.id().map(|id| id.0),
+            root: local.id().map(|id| id.0),
             runs: opened.runs.clone(),
             rules: opened.rules.clone().into(),
             may: opened.may,
-            extensions: Vec::new(),
+            extensions: extension::of_welcome(kept.is_some()),
         };
         self.control.send_bytes(codec::encode_welcome(&Ok(welcome))?).await?;
-        let mut scanned = scan.done().await?;
+        let mut scanned = match (scan, &mut *kept) {
+            (Some(scan), _) => scan.done().await?,
+            (None, Some(kept)) => kept.warm.scan(rules, hello.wish.checksum, self.progress.clone()).await?,
+            (None, None) => return Err(SessionError::Root("nothing was scanned; please report this".into())),
+        };
         if hello.wish.whole {
-            opened.local.hash_whole(&mut scanned).await?;
+            local.hash_whole(&mut scanned).await?;
         }
         // Nothing in it depends on what the client says next, which is on its way meanwhile.
         self.send_top(&scanned).await?;
         let Message::Begin(begin) = self.control.receive().await? else {
             return Err(SessionError::broke("it did not begin with a beginning"));
         };
-        match self.answer(&opened.local, &mut scanned).await? {
+        let (scanned, left) = match self.answer(&local, &mut scanned).await? {
             Asked::Done => {
-                opened.local.store_index(scanned.changes, scanned.since, None).await?;
+                local.store_index(std::mem::take(&mut scanned.changes), scanned.since, None).await?;
                 let newest = opened.runs.first().filter(|run| begin.base == Some(**run));
                 if let (Some(peer), Some(run), 2..) = (hello.root, newest, opened.runs.len()) {
-                    opened.local.confirm(Id(peer), Id(*run)).await?;
+                    local.confirm(Id(peer), Id(*run)).await?;
                 }
-                Ok(())
+                (Some(scanned), Vec::new())
             }
             Asked::Compared(rows, compared) => {
-                let half = Half { session: self, hello: &hello, begin, clock, opened };
-                half.carry_out(scanned, rows, compared).await
+                let half = Half { session: self, hello, begin, clock, opened };
+                half.carry_out(scanned, rows, compared).await?
             }
+        };
+        if let Some(kept) = kept {
+            kept.take_back(scanned, &left);
         }
+        Ok(())
     }
 
     /// Finds the export and opens its root. Whatever fails here is the answer to the hello.
-    async fn open(&self, hello: &Hello) -> Result<Opened, SessionError> {
+    async fn open(&self, hello: &Hello, kept: &mut Option<Kept>) -> Result<Opened, SessionError> {
         let theirs = Rules::try_from(hello.rules.clone())
             .map_err(|error| SessionError::Protocol(error.to_string()))?;
         let export = self.exports.find(&hello.export)?.clone();
@@ -181,10 +195,19 @@ impl Session<'_> {
             exclusive: None,
         };
         let sub = hello.sub.clone();
-        let local = blocking(move || Local::open(&export.path, &sub, opening)).await?;
+        let local = match kept {
+            Some(kept) => {
+                kept.check(hello)?;
+                kept.local.clone()
+            }
+            None => Arc::new(blocking(move || Local::open(&export.path, &sub, opening)).await?),
+        };
+        if kept.is_none() {
+            *kept = Kept::of(hello, &local)?;
+        }
         let (rules, _) = local.rules(&Rules::default())?;
         let runs = local.runs(hello.root.map(Id))?;
-        Ok(Opened { local: Arc::new(local), may: self.exports.may(), rules, theirs, runs })
+        Ok(Opened { local, may: self.exports.may(), rules, theirs, runs })
     }
 
     async fn send_top(&self, scanned: &Scanned) -> Result<(), SessionError> {
@@ -252,12 +275,13 @@ struct Half<'a> {
 }
 
 impl Half<'_> {
+    /// To its end; also what the scan saw, where nothing else holds it any more, and paths that this side could not settle.
     async fn carry_out(
         self,
         scanned: Scanned,
         rows: Vec<Row>,
         compared: Compared,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(Option<Scanned>, Vec<RelPath>), SessionError> {
         let (control, wish) = (self.session.control, &self.hello.wish);
         let tree = tree_of(rows, &scanned.snapshot, Sides { one: self.clock, two: self.begin.clock })
             .map_err(|error| SessionError::Protocol(error.to_string()))?;
@@ -283,13 +307,13 @@ impl Half<'_> {
         control.send(&Message::Agreed { guard: guard.as_ref().err().map(SessionError::refusal) }).await?;
         self.session.note(|served| served.came = Came::Planned);
         if guard.is_err() || compared.stopped {
-            return Ok(());
+            return Ok((None, Vec::new()));
         }
         let needs = if wish.dry { work.needed() } else { work.prepare(compared.run)? };
         control.send_list(needs, |_| 16, Message::Needs).await?;
         control.send(&Message::NeedsEnd).await?;
         if wish.dry {
-            return Ok(());
+            return Ok((None, Vec::new()));
         }
         self.session.note(|served| served.came = Came::Transferred);
         let work = Arc::new(work);
@@ -303,9 +327,12 @@ impl Half<'_> {
             served.failed = results.failed.len() as u64;
             served.came = Came::Performed;
         });
+        let left = results.failed.keys().filter_map(|at| work.plan.items.get(*at));
+        let left = left.map(|item| item.path.clone()).collect();
         self.report(&work, compared.run, results).await?;
         // Nobody waits for this any more.
-        self.opened.local.store_index(work.sent_rows(), work.scanned.since, None).await
+        let sent = self.opened.local.store_index(work.sent_rows(), work.scanned.since, None).await?;
+        Ok((Arc::into_inner(work).map(|work| Scanned { changes: sent, ..work.scanned }), left))
     }
 
     /// Serves file channels until the client says that every transfer has ended and everything needed is here.

@@ -1,5 +1,6 @@
 //! Two local roots in one process: both ends of the same protocol, over a stream in memory.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::local::Local;
 use super::options::Options;
 use super::progress::{Outcome, Progress, Silent};
 use super::server::serve;
+use super::watch::{Watched, watch};
 use crate::ssh::{self, ClientConfig, Connection, Flow, Host, Login, ServerConfig, Stream};
 use crate::transport::memory;
 
@@ -24,13 +26,25 @@ pub async fn sync_together(
     options: &Options,
     progress: Arc<dyn Progress>,
 ) -> Result<Outcome, SessionError> {
-    if let [folder] = &exports.folders[..] {
-        local.stands_beside(&folder.path, &exports.state_home);
-    }
-    let together = Together::new(exports);
+    let together = Together::beside(exports, &local);
     let outcome = sync(async || together.connect().await, local, remote, options, progress).await;
     together.end().await;
     outcome
+}
+
+/// As [`sync_together`], until something ends it for good; see [`watch`].
+pub async fn watch_together(
+    exports: Exports,
+    local: Arc<Local>,
+    remote: &Remote,
+    options: &Options,
+    progress: Arc<dyn Progress>,
+    watched: &Watched,
+) -> Result<Infallible, SessionError> {
+    let together = Together::beside(exports, &local);
+    let ended = watch(async || together.connect().await, local, remote, options, progress, watched).await;
+    together.end().await;
+    ended
 }
 
 /// System 1 in this process.
@@ -48,6 +62,14 @@ impl Together {
         let nobody = Arc::new(|_: &str, _: &_, _| None::<ssh::Grant>);
         let host = Host::new(ServerConfig::new(vec![ssh::host_key::ephemeral()], nobody));
         Together { host, exports: Arc::new(exports), serving: Arc::default() }
+    }
+
+    /// As [`new`](Together::new), of the one folder that stands beside `local` on this system.
+    fn beside(exports: Exports, local: &Local) -> Together {
+        if let [folder] = &exports.folders[..] {
+            local.stands_beside(&folder.path, &exports.state_home);
+        }
+        Together::new(exports)
     }
 
     /// A connection to it.

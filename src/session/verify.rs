@@ -16,7 +16,7 @@ use crate::core::merge::Fork;
 use crate::core::path::RelPath;
 use crate::core::side::Sides;
 use crate::core::version::Standing;
-use crate::protocol::message::{Begin, Message};
+use crate::protocol::message::{Begin, MAX_HAVE, Message};
 use crate::replica::filter::Rules;
 use crate::ssh::Connection;
 
@@ -70,7 +70,7 @@ pub async fn verify(
             let filter = scanned.filter.clone();
             let excluded = |path: &RelPath, folder: bool| filter.excludes(path, folder);
             let own = Own { snapshot: &scanned.snapshot, base: &base, excluded: &excluded, now };
-            let tree = compare(&control, &own).await?.tree;
+            let tree = compare(&control, &own, MAX_HAVE).await?.tree;
             collect(&tree, &RelPath::root(), &excluded, &mut differing);
         }
         control.send(&Message::Done).await?;

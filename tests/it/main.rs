@@ -41,4 +41,5 @@ mod sshd;
 mod stories;
 mod support;
 mod walks;
+mod watch;
 mod wire;

@@ -518,7 +518,7 @@ fn options_and_addresses_that_mean_nothing_end_with_1_and_one_line() {
         (&["h:a", "g:b"], "remote"),
         (&["--max-delete", "many", "a", "b"], "many"),
         (&["serve"], "DIR"),
-        (&["--watch", "a", "b"], "--watch"),
+        (&["-n", "--watch", "a", "b"], "--watch"),
         (&["-H", "a", "b"], "-H"),
     ] {
         world.two.run(args).expect(1).says(&[word]);

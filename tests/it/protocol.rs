@@ -180,6 +180,7 @@ fn messages() -> Vec<(Message, &'static str)> {
         (Message::Alive, "11"),
         (Message::Have(vec![(path("d"), [9; 16])]), "12 01 01 64 09*16"),
         (Message::ListSpans(vec![(path("d"), vec![1, 300])]), "13 01 01 64 02 01 ac02"),
+        (Message::Changed, "14"),
     ]
 }
 

@@ -16,7 +16,7 @@ use syncfiles::core::plan::{Act, Item, Plan, Settles, Why};
 use syncfiles::core::policy::{ConflictPolicy, Policy};
 use syncfiles::core::question::undecided;
 use syncfiles::core::reconcile::reconcile;
-use syncfiles::core::settled::{leave_out, settled_rows};
+use syncfiles::core::settled::{Settled, Whole, leave_out, settled_rows};
 use syncfiles::core::side::{Side, Sides};
 use syncfiles::core::version::{Content, Standing};
 
@@ -276,7 +276,8 @@ proptest! {
         let (rest, whole) = (reconcile(&rest, &case.policy), plan(&case));
         let (old, own) = (base(&case.base), snapshot(&case.trees.two));
         let after = carry_out(&case, &whole);
-        let rows = settled_rows(&own, &old, &settled, &[], &|_, _| false);
+        let none = Whole::new();
+        let rows = settled_rows(&own, &old, &settled, &[], &|_, _| false, &none).rows;
         prop_assert_eq!(settle(&rest, &with_rows(&old, rows), &after), settle(&whole, &old, &after));
         prop_assert_eq!(without_agreed(rest), without_agreed(whole));
     }
@@ -286,9 +287,17 @@ proptest! {
         case.trees.two = case.trees.one.clone();
         let plan = plan(&case);
         prop_assert!(plan.is_idle());
-        let (old, own) = (base(&case.base), snapshot(&case.trees.one));
-        let rows = settled_rows(&own, &old, &[], &[RelPath::root()], &|_, _| false);
-        prop_assert_eq!(with_rows(&old, rows), settle(&plan, &old, &case.trees));
+        let (old, mut own) = (base(&case.base), snapshot(&case.trees.one));
+        own.digest_all();
+        let found = |base: &Base, whole: &Whole| {
+            settled_rows(&own, base, &[], &[RelPath::root()], &|_, _| false, whole)
+        };
+        let Settled { rows, walked } = found(&old, &Whole::new());
+        let now = with_rows(&old, rows);
+        prop_assert_eq!(&now, &settle(&plan, &old, &case.trees));
+        // What was walked is right from then on, and needs no second look.
+        prop_assert!(found(&now, &Whole::new()).rows.is_empty());
+        prop_assert!(found(&old, &walked.into_iter().collect()).walked.is_empty());
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod serve;
 mod stdio;
 mod sync;
 mod verify;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::Write;

@@ -58,8 +58,10 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Stop> {
         greet(&server, &fingerprint, &exports, &user);
         tokio::spawn(reload(hang_up, keys, log));
         tell(&[NotifyState::Ready]);
+        let stopping = exports.stopping.clone();
         let stopped = async {
             stop.await;
+            stopping.begin();
             tell(&[NotifyState::Stopping]);
             info!("stopping: running transfers are finished first");
         };

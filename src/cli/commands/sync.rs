@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::road::Road;
-use super::{Stop, interrupted, places, runtime, shut_down};
+use super::{Stop, interrupted, places, runtime, shut_down, watch};
 use crate::cli::address::{Pair, Root};
 use crate::cli::amount::{Keep, Limit};
 use crate::cli::exit::ExitCode;
@@ -44,6 +44,9 @@ pub(crate) fn run(args: &SyncArgs) -> Result<ExitCode, Stop> {
         }
     };
     let screen = screen(&args.options.show, report, &args.pair)?;
+    if decide.watch {
+        return watch::run(source, &args.pair, &options, &screen);
+    }
     let ended = sync_shown(source, &args.pair, &options, screen.clone());
     finish(&screen, ended)
 }
@@ -61,18 +64,9 @@ pub(crate) fn sync_shown(
     options: &Options,
     progress: Arc<dyn Progress>,
 ) -> Result<Outcome, Stop> {
-    let opening = Opening {
-        look: options.dry,
-        create: pair.one_is_source,
-        new_root: options.new_root,
-        state_home: options.state_home.clone(),
-        exclusive: Some(options.timeout),
-    };
-    let runtime = runtime()?;
-    let run = async {
-        let (two, teller) = (pair.two.clone(), progress.clone());
-        let opened = blocking(move || Local::open_telling(&two, &RelPath::root(), opening, &*teller));
-        let local = Arc::new(opened.await?);
+    let stop = Stop::new(ExitCode::Interrupted, "interrupted; run it again to go on where it stopped");
+    until_interrupted(stop, async {
+        let local = open(pair, options, options.timeout, progress.clone()).await?;
         match source {
             Source::Server(remote, road) => {
                 road.listen(progress.clone());
@@ -81,32 +75,58 @@ pub(crate) fn sync_shown(
                 ended
             }
             Source::Folder(path) => {
-                let name = path.display().to_string();
-                let folder = Export {
-                    name: "source".into(),
-                    path: absolute(&path).map_err(|stop| SessionError::Root(stop.line))?,
-                };
-                let remote = Remote {
-                    export: folder.name.clone(),
-                    sub: RelPath::root(),
-                    place: format!("folder:{}", folder.path.display()),
-                    name,
-                };
-                let exports = Exports::new(vec![folder], options.state_home.clone());
+                let (exports, remote) = beside(&path, options)?;
                 sync_together(exports, local, &remote, options, progress).await
             }
         }
-    };
+    })
+}
+
+/// Runs `work` to its end, or to the user's interruption, which is `stop`.
+pub(super) fn until_interrupted<T>(
+    stop: Stop,
+    work: impl Future<Output = Result<T, SessionError>>,
+) -> Result<T, Stop> {
+    let runtime = runtime()?;
     let ended = runtime.block_on(async {
         tokio::select! {
             biased;
             // First: the same signal may have ended an outer ssh, and that is no lost connection.
-            () = interrupted() => Err(Stop::new(ExitCode::Interrupted, "interrupted; run it again to go on where it stopped")),
-            ended = run => ended.map_err(Stop::from),
+            () = interrupted() => Err(stop),
+            ended = work => ended.map_err(Stop::from),
         }
     });
     shut_down(runtime);
     ended
+}
+
+/// System 2's root. Another run that has it is waited for as long as `patience`.
+pub(super) async fn open(
+    pair: &Pair,
+    options: &Options,
+    patience: Duration,
+    progress: Arc<dyn Progress>,
+) -> Result<Arc<Local>, SessionError> {
+    let opening = Opening {
+        look: options.dry,
+        create: pair.one_is_source,
+        new_root: options.new_root,
+        state_home: options.state_home.clone(),
+        exclusive: Some(patience),
+    };
+    let two = pair.two.clone();
+    let opened = blocking(move || Local::open_telling(&two, &RelPath::root(), opening, &*progress));
+    opened.await.map(Arc::new)
+}
+
+/// The folder at `path` of this system, as System 1.
+pub(super) fn beside(path: &Path, options: &Options) -> Result<(Exports, Remote), SessionError> {
+    let name = path.display().to_string();
+    let path = absolute(path).map_err(|stop| SessionError::Root(stop.line))?;
+    let place = format!("folder:{}", path.display());
+    let folder = Export { name: "source".into(), path };
+    let remote = Remote { export: folder.name.clone(), sub: RelPath::root(), place, name };
+    Ok((Exports::new(vec![folder], options.state_home.clone()), remote))
 }
 
 /// Takes the bars away, says how it ended, and makes a number of it.

@@ -86,9 +86,14 @@ impl Side {
 
     /// Everything below the root but syncfiles' own state.
     pub fn tree(&self) -> BTreeMap<PathBuf, Entry> {
+        self.tree_now().unwrap()
+    }
+
+    /// The same while somebody changes it, which may fail.
+    pub fn tree_now(&self) -> std::io::Result<BTreeMap<PathBuf, Entry>> {
         let mut tree = BTreeMap::new();
-        collect(&self.root, Path::new(""), &mut tree);
-        tree
+        collect(&self.root, Path::new(""), &mut tree)?;
+        Ok(tree)
     }
 
     /// The contents of all displaced versions that this side keeps.
@@ -113,24 +118,25 @@ fn files_below(folder: &Path, found: &mut Vec<Vec<u8>>) {
     }
 }
 
-fn collect(root: &Path, below: &Path, tree: &mut BTreeMap<PathBuf, Entry>) {
-    for entry in fs::read_dir(root.join(below)).unwrap() {
-        let name = below.join(entry.unwrap().file_name());
+fn collect(root: &Path, below: &Path, tree: &mut BTreeMap<PathBuf, Entry>) -> std::io::Result<()> {
+    for entry in fs::read_dir(root.join(below))? {
+        let name = below.join(entry?.file_name());
         if name == Path::new(".syncfiles") {
             continue;
         }
         let path = root.join(&name);
-        let stat = fs::symlink_metadata(&path).unwrap();
+        let stat = fs::symlink_metadata(&path)?;
         let bits = stat.permissions().mode() & 0o7777;
         if stat.is_symlink() {
-            tree.insert(name, Entry::Link(fs::read_link(path).unwrap()));
+            tree.insert(name, Entry::Link(fs::read_link(path)?));
         } else if stat.is_dir() {
             tree.insert(name.clone(), Entry::Folder(bits));
-            collect(root, &name, tree);
+            collect(root, &name, tree)?;
         } else if stat.is_file() {
-            tree.insert(name, Entry::File(bits, fs::read(path).unwrap()));
+            tree.insert(name, Entry::File(bits, fs::read(path)?));
         }
     }
+    Ok(())
 }
 
 /// What somebody else does when they hear of an event; the run waits for them.
