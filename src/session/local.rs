@@ -154,6 +154,12 @@ impl Local {
 
     /// Remembers, on System 2, which root answers at the place that it dials.
     pub(crate) fn meet(&self, place: &str, peer: Option<Id>) -> Result<(), SessionError> {
+        if peer.is_some() && peer == self.id && !self.opening.look {
+            let folder = crate::core::shown::Shown(self.root.path().as_os_str().as_encoded_bytes());
+            return Err(SessionError::Root(format!(
+                "cannot sync {folder} with itself: the other system shows the very same folder; name two"
+            )));
+        }
         let places = Places::open(&self.opening.state_home).map_err(unusable)?;
         let standing = peer.map_or(Standing::Nameless, Standing::Root);
         let place = Place { name: place.to_owned(), places: &places, opening: &self.opening };

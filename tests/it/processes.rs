@@ -520,6 +520,9 @@ fn options_and_addresses_that_mean_nothing_end_with_1_and_one_line() {
         (&["serve"], "DIR"),
         (&["-n", "--watch", "a", "b"], "--watch"),
         (&["-H", "a", "b"], "-H"),
+        (&[".", "."], "one folder"),
+        (&[".", "./inside"], "one is inside the other"),
+        (&["a/b", "a"], "one is inside the other"),
     ] {
         world.two.run(args).expect(1).says(&[word]);
     }

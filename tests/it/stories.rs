@@ -6,9 +6,9 @@ use syncfiles::replica::identity::{self, Id};
 use syncfiles::replica::pairs;
 use syncfiles::replica::root::Root;
 use syncfiles::replica::state::State;
-use syncfiles::session::{Options, SessionError, Way};
+use syncfiles::session::{Export, Exports, Options, SessionError, Way};
 
-use crate::support::pair::{Pair, Side};
+use crate::support::pair::{Pair, Side, sync_roots};
 
 #[test]
 fn both_folders_hold_everything_and_the_newer_of_what_both_had() {
@@ -353,6 +353,18 @@ fn a_missing_or_replaced_root_stops_the_run_until_new_root_accepts_it() {
     assert_eq!(pair.one.tree().len(), 1);
     pair.try_sync(|options| options.new_root = true).unwrap();
     pair.assert_same();
+}
+
+/// Both ends waited for each other, for ever.
+#[test]
+fn a_folder_is_not_synchronised_with_itself() {
+    let pair = Pair::new();
+    pair.one.write("a", "1", 100);
+    pair.sync();
+    let folder = Export { name: "same".into(), path: pair.two.root.clone() };
+    let exports = Exports::new(vec![folder], pair.options().state_home);
+    let error = sync_roots(exports, &pair.two.root, &pair.options()).map(|_| ()).unwrap_err();
+    assert!(error.exit_code() == 11 && error.to_string().contains("itself"), "{error}");
 }
 
 /// A root that was known as SOURCE only used to be made anew when it was named as TARGET.

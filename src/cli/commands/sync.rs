@@ -16,6 +16,7 @@ use crate::cli::report::ReportOptions;
 use crate::cli::sync_args::{Filter, SyncArgs};
 use crate::core::guard::MaxDelete;
 use crate::core::path::RelPath;
+use crate::core::shown::Shown;
 use crate::replica::filter::{Choice, Rules};
 use crate::session::progress::{Outcome, Progress};
 use crate::session::{
@@ -37,7 +38,10 @@ pub(crate) fn run(args: &SyncArgs) -> Result<ExitCode, Stop> {
     };
     let connect = &args.options.connect;
     let source = match &args.pair.one {
-        Root::Local(path) => Source::Folder(path.clone().into()),
+        Root::Local(path) => {
+            apart(path, &args.pair.two)?;
+            Source::Folder(path.clone().into())
+        }
         Root::Remote(root) => {
             let road = Road::prepare(root, connect)?;
             Source::Server(road.remote(root), road)
@@ -242,6 +246,23 @@ pub(crate) fn rules(filters: &[Filter]) -> Result<Rules, Stop> {
         });
     }
     Rules::of_options(&choices).map_err(|error| Stop::new(ExitCode::Usage, error))
+}
+
+/// A folder is not synchronised with itself, nor with one inside it: each run would find what the last one copied.
+fn apart(one: &Path, two: &Path) -> Result<(), Stop> {
+    let (real_one, real_two) = (absolute(one)?, absolute(two)?);
+    if !real_one.starts_with(&real_two) && !real_two.starts_with(&real_one) {
+        return Ok(());
+    }
+    let shown = |path: &Path| Shown(path.as_os_str().as_encoded_bytes()).to_string();
+    Err(Stop::new(
+        ExitCode::Usage,
+        format_args!(
+            "cannot sync {} with {}: they are one folder, or one is inside the other; name two that are apart",
+            shown(one),
+            shown(two)
+        ),
+    ))
 }
 
 /// A path as it is remembered.
