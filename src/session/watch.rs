@@ -1,7 +1,7 @@
 //! A watch seen from System 2: round after round over one connection, and over the next when that is lost.
 //!
 //! Every round is a sync like any other. What makes it cheap is that both sides remember between rounds what they saw
-//! ([`warm`](super::warm)) and agreed on, and look again only where something may have changed.
+//! and agreed on, and look again only where something may have changed (`warm`, `remembered`).
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -90,7 +90,7 @@ pub async fn watch(
         told,
         watched,
     };
-    let mut pauses = waits(None);
+    let (mut pauses, mut away) = (waits(None), false);
     loop {
         let before = watched.rounds();
         let error = match watch.connected(&connect).await {
@@ -100,7 +100,10 @@ pub async fn watch(
         let Some(what) = error.passing().filter(|_| watch.met || options.retries.first) else {
             return Err(error);
         };
-        watch.told.away(format!("{what} {}: trying again until it is back", remote.name));
+        // Each further attempt is the same news.
+        if watched.rounds() > before || !std::mem::replace(&mut away, true) {
+            watch.told.away(format!("{what} {}: trying again until it is back", remote.name));
+        }
         if watched.rounds() > before {
             pauses = waits(None);
         }

@@ -467,6 +467,50 @@ fn a_client_that_asks_too_much_or_out_of_turn_is_refused_and_nothing_changes() {
 }
 
 #[test]
+fn a_client_that_changes_its_mind_between_rounds_is_refused() {
+    let watching = || Hello { extensions: vec![("watch".into(), vec![])], ..hello() };
+    let other_sub = RelPath::parse(b"theirs").unwrap();
+    for next in [
+        Hello { root: Some([9; 16]), ..watching() },
+        Hello { sub: other_sub, ..watching() },
+        Hello { export: "two".into(), ..watching() },
+        hello(),
+    ] {
+        let refusal = refused(&Pair::new(), watching(), |evil| async move {
+            evil.say(&begin()).await;
+            evil.say(&Message::Done).await;
+            let next = Bytes::from(encode_hello(&next).unwrap());
+            evil.0.send(next).await.unwrap();
+            // The answer to the hello; then the session ends with the same.
+            while decode_welcome(&evil.0.receive().await.unwrap().unwrap()).is_err() {}
+        });
+        assert!(refusal.code == 12 || refusal.text.contains("cannot find the export two"), "{refusal:?}");
+    }
+    let refusal = refused(&Pair::new(), watching(), |evil| async move {
+        evil.say(&begin()).await;
+        evil.say(&Message::Done).await;
+        evil.say(&Message::Done).await;
+    });
+    assert_eq!(refusal.code, 12, "{refusal:?}");
+}
+
+#[test]
+fn a_server_that_cannot_watch_is_said_to_be_too_old() {
+    let pair = Pair::new();
+    let ended = sync_on(
+        &runtime(),
+        &pair,
+        |options| options.watch = true,
+        |evil| async move {
+            evil.greet().await;
+        },
+    );
+    let error = ended.map(|_| ()).unwrap_err();
+    assert_eq!(error.exit_code(), 2, "{error}");
+    assert!(error.to_string().contains("cannot keep watching"), "{error}");
+}
+
+#[test]
 fn a_client_that_names_no_export_or_bad_rules_is_refused_before_anything_is_scanned() {
     for (hello, code) in [
         (Hello { export: "../one".into(), ..hello() }, 5),

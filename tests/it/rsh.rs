@@ -16,6 +16,7 @@ use syncfiles::transport::preamble;
 use tokio::io::{AsyncWriteExt, BufReader};
 
 use crate::support::process::{Ended, Running, World};
+use crate::support::watching::Watch;
 
 /// Takes its arguments as ssh does, and runs the rest in System 1's home as a login shell would.
 const SSH: &str = r#"#!/bin/sh
@@ -82,6 +83,21 @@ fn two_folders_are_synchronised_through_a_command_that_ends_before_the_client_do
     assert_eq!(outer.log()[2..], ["nas syncfiles serve --stdio -- ./folder1", "ended 0"]);
     let verified = outer.world.two.run(&["verify", "-e", "./ssh", "nas:folder1", "folder2"]).expect(0);
     assert_eq!(verified.out.lines().count(), 2, "{verified:?}");
+}
+
+#[test]
+fn a_watch_goes_through_a_command() {
+    let outer = Outer::new();
+    let (one, two) = (outer.world.folder1(), outer.world.folder2());
+    one.write("a", "1", 100);
+    let args = ["-e", "./ssh", "--watch", "--json", "nas:folder1", "folder2"];
+    let mut watch = Watch::start(outer.world.two.syncfiles(&args));
+    watch.until_read(&two, "a", "1");
+    two.write("b", "2", 0);
+    watch.until_read(&one, "b", "2");
+    watch.until_quiet();
+    watch.interrupt();
+    assert_eq!(outer.log()[0], "nas syncfiles serve --stdio -- ./folder1");
 }
 
 #[test]

@@ -19,3 +19,4 @@ pub mod relay;
 pub mod terminal;
 pub mod trees;
 pub mod wander;
+pub mod watching;
