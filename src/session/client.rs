@@ -291,7 +291,7 @@ impl Run<'_> {
             one: needs.needs.iter().map(|need| need.item as usize).collect(),
             two: work.arrangement().needs.clone(),
         };
-        preview(&work, &travels, self.options.dry, outcome, &*self.progress);
+        preview(&work, &self.policy(), &travels, self.options.dry, outcome, &*self.progress);
         guard.and(needs.guard)?;
         if self.options.dry {
             return Ok(None);

@@ -5,13 +5,17 @@ use std::sync::Arc;
 use super::perform::Results;
 use super::progress::{Event, Outcome, Problem, ProblemKind, Progress, Totals};
 use super::work::Work;
-use crate::core::plan::{Act, Item, Why};
+use crate::core::path::RelPath;
+use crate::core::plan::{Act, Item, Plan, Why};
+use crate::core::policy::{ConflictPolicy, Policy};
 use crate::core::side::{Side, Sides};
+use crate::core::version::Standing;
 use crate::protocol::message::Failure;
 
 /// Tells what the plan will do, before anything is done. In a dry run this is all that is told.
 pub(crate) fn preview(
     work: &Work,
+    policy: &Policy,
     travels: &Sides<Vec<usize>>,
     dry: bool,
     outcome: &mut Outcome,
@@ -21,6 +25,15 @@ pub(crate) fn preview(
     outcome.conflicts = work.plan.conflicts(false);
     outcome.skipped = work.plan.conflicts(true);
     progress.event(&Event::Planned(outcome.totals));
+    let mut early = won_from_the_future(&work.plan, policy);
+    if let Some(path) = early.next() {
+        let more = match early.count() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        progress
+            .event(&Event::Notice(format!("{path}{more}: won by a time in the future; is a clock wrong?")));
+    }
     for item in &work.plan.items {
         outcome.suppressed += u64::from(item.suppressed.one) + u64::from(item.suppressed.two);
         if matches!(item.why, Why::Conflict(_) | Why::Tie(_) | Why::Clash(_)) {
@@ -30,6 +43,21 @@ pub(crate) fn preview(
             progress.event(&Event::Done(Arc::new(item.clone())));
         }
     }
+}
+
+/// What may pass between the hello and the look at a file that is being written, in nanoseconds.
+const A_MOMENT: i64 = 60 * 1_000_000_000;
+
+/// The paths on which a version won by a time in the future.
+fn won_from_the_future<'a>(plan: &'a Plan, policy: &Policy) -> impl Iterator<Item = &'a RelPath> {
+    let soon = -policy.uncertainty.saturating_add(A_MOMENT);
+    let by_age = policy.mirrored().is_none()
+        && matches!(policy.conflict, ConflictPolicy::Newer | ConflictPolicy::KeepBoth);
+    let early = move |saw: &Standing| saw.version().is_some_and(|version| version.age.0 < soon);
+    let contest = |why| matches!(why, Why::Younger | Why::Conflict(Some(_)) | Why::Clash(Some(_)));
+    let decided =
+        move |item: &&Item| by_age && contest(item.why) && (early(&item.saw.one) || early(&item.saw.two));
+    plan.items.iter().filter(decided).map(|item| &item.path)
 }
 
 fn totals(work: &Work, travels: &Sides<Vec<usize>>) -> Totals {

@@ -1,5 +1,7 @@
 //! What a user sees, told as stories over the real protocol: put, sync, check.
 
+use std::time::{Duration, SystemTime};
+
 use syncfiles::core::guard::MaxDelete;
 use syncfiles::core::policy::ConflictPolicy;
 use syncfiles::replica::identity::{self, Id};
@@ -9,6 +11,7 @@ use syncfiles::replica::state::State;
 use syncfiles::session::{Export, Exports, Options, SessionError, Way};
 
 use crate::support::pair::{Pair, Side, sync_roots};
+use crate::support::wander::date;
 
 #[test]
 fn both_folders_hold_everything_and_the_newer_of_what_both_had() {
@@ -112,6 +115,26 @@ fn of_two_edits_the_younger_wins_and_the_other_goes_to_history() {
     assert_eq!(pair.one.read("a").unwrap(), "younger edit");
     assert_eq!(ran.conflicts(), 1);
     assert_eq!(pair.one.displaced(), [b"older edit"]);
+}
+
+#[test]
+fn a_time_in_the_future_wins_and_is_told_where_it_decided() {
+    let pair = Pair::new();
+    pair.one.write("a", "agreed", 1000).write("b", "agreed", 1000);
+    pair.sync();
+    pair.one.write("a", "from tomorrow", 0).write("b", "taken as a change", 0);
+    let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
+    ["a", "b"].iter().for_each(|name| date(&pair.one.path(name), tomorrow));
+    pair.two.write("a", "edited just now", 0);
+    let ran = pair.sync();
+    assert!(ran.notices().contains("a: won by a time in the future"), "{}", ran.notices());
+    assert_eq!(pair.two.read("a").unwrap(), "from tomorrow");
+    pair.two.write("a", "the user's choice", 0);
+    pair.one.write("a", "from tomorrow, again", 0);
+    date(&pair.one.path("a"), tomorrow);
+    let ran = pair.try_sync(|options| options.conflict = ConflictPolicy::Two).unwrap();
+    assert_eq!((ran.notices().as_str(), ran.conflicts()), ("", 1));
+    pair.assert_same();
 }
 
 #[test]
