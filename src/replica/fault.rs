@@ -27,12 +27,16 @@ mod testing {
 
     thread_local! {
         static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
+        static FULL: Cell<bool> = const { Cell::new(false) };
         static PLAIN: Cell<bool> = const { Cell::new(false) };
         static HOOK: RefCell<Option<(u64, Hook)>> = const { RefCell::new(None) };
     }
 
     pub(crate) fn step() -> io::Result<()> {
         meddle();
+        if FULL.get() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         match LEFT.get() {
             None => Ok(()),
             Some(0) => Err(io::Error::other("killed here")),
@@ -59,6 +63,14 @@ mod testing {
 
     pub(crate) fn plain_renames() -> bool {
         PLAIN.get()
+    }
+
+    /// Runs `body` on a file system without any room.
+    pub(crate) fn full<T>(body: impl FnOnce() -> T) -> T {
+        FULL.set(true);
+        let result = body();
+        FULL.set(false);
+        result
     }
 
     /// Runs `body` and kills it before its step `at`, counted from 0. Says whether it came that far.

@@ -120,7 +120,12 @@ impl Incoming {
         if got > self.promise.size {
             return Err(self.wrong_size(got));
         }
-        fault::step().and_then(|()| self.file.write_all(bytes)).map_err(failed("write what was received"))?;
+        let written = fault::step().and_then(|()| self.file.write_all(bytes));
+        if written.as_ref().is_err_and(is_full) {
+            // Kept to be resumed, it would leave no room for the state, nor for any other run.
+            let _ = self.file.set_len(0);
+        }
+        written.map_err(failed("write what was received"))?;
         self.hasher.update(bytes);
         self.written = got;
         Ok(())
@@ -162,6 +167,10 @@ impl Incoming {
     fn wrong_size(&self, got: u64) -> StageError {
         StageError::WrongSize { promised: self.promise.size, got }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn seal(file: &File, promise: &Promise) -> io::Result<Stat> {
@@ -262,6 +271,20 @@ mod tests {
         fs::File::options().write(true).open(field.at("from")).unwrap().set_modified(time).unwrap();
         let changed = stage.copy(&field.root, &path("from"), &saw, &promise);
         assert!(matches!(changed, Err(StageError::Changed | StageError::WrongContent)));
+    }
+
+    /// What was left of it used to fill the disk for ever: no run had room for its state.
+    #[test]
+    fn a_large_file_for_which_there_is_no_room_takes_none() {
+        let (field, bytes) = (Field::new(&[]), big());
+        let promise = promise("d/big", &bytes);
+        let stage = field.stage(1);
+        let mut incoming = stage.incoming(&promise).unwrap();
+        incoming.write(&bytes[..1_500_000]).unwrap();
+        let full = fault::full(|| incoming.write(&bytes[1_500_000..]).unwrap_err());
+        assert!(matches!(full, StageError::Io { source, .. } if is_full(&source)));
+        drop((incoming, stage));
+        assert_eq!(field.stage(2).incoming(&promise).unwrap().written(), 0);
     }
 
     #[test]

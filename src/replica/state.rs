@@ -58,6 +58,12 @@ pub enum StateError {
         /// What was to be done.
         act: &'static str,
     },
+    /// There is no room for it.
+    #[error("cannot {act} the state of the root: its disk is full; free some space there, then sync again")]
+    Full {
+        /// What was to be done.
+        act: &'static str,
+    },
     /// SQLite failed.
     #[error("cannot {act} the state of the root: {source}; if this stays, move .syncfiles/state.db away")]
     Database {
@@ -87,8 +93,9 @@ impl StateError {
 
 /// Names the act that failed in SQLite.
 pub(crate) fn database(act: &'static str) -> impl Fn(rusqlite::Error) -> StateError {
-    use rusqlite::ErrorCode::{DatabaseBusy, FileLockingProtocolFailed};
+    use rusqlite::ErrorCode::{DatabaseBusy, DiskFull, FileLockingProtocolFailed};
     move |source| match source.sqlite_error_code() {
+        Some(DiskFull) => StateError::Full { act },
         Some(DatabaseBusy | FileLockingProtocolFailed) => StateError::Busy { act },
         _ => StateError::Database { act, source },
     }
