@@ -11,6 +11,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
@@ -131,7 +132,14 @@ impl Stage {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 made => made?,
             };
-            rustix::fs::flock(&folder, FlockOperation::LockExclusive)?;
+            match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+                // Whoever took it for a dead one's is about to see that it is empty; a run of this name is not waited for.
+                Err(Errno::WOULDBLOCK) => {
+                    std::thread::sleep(Duration::from_millis(1));
+                    continue;
+                }
+                locked => locked?,
+            }
             let standing = At { folder: all.as_fd(), name: name.as_bytes() }.stat()?;
             if standing
                 .is_some_and(|stat| folder.stat_self().is_ok_and(|own| own.seen.inode == stat.seen.inode))
@@ -139,7 +147,7 @@ impl Stage {
                 return Ok(Stage { all, folder, name, next: AtomicU64::new(0) });
             }
         }
-        Err(io::ErrorKind::NotFound.into())
+        Err(io::Error::other("a run of the same name uses it"))
     }
 
     /// Ends the run: clears what did not find a place, but keeps partial transfers for the next run.

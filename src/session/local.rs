@@ -10,6 +10,7 @@ use super::progress::{Event, Progress, Silent};
 use crate::core::age::Timestamp;
 use crate::core::base::Base;
 use crate::core::path::RelPath;
+use crate::core::shown::Shown;
 use crate::replica::base_store::{self, Change};
 use crate::replica::identity::{self, Id, Identity};
 use crate::replica::lock::RunLock;
@@ -52,6 +53,8 @@ pub struct Local {
     state: Option<Mutex<State>>,
     id: Option<Id>,
     opening: Opening,
+    /// The name under which the place of this root is remembered.
+    own_place: String,
     /// System 1's root and state home, where they are on this system, too.
     beside: OnceLock<(PathBuf, PathBuf)>,
     notices: Vec<String>,
@@ -117,11 +120,15 @@ impl Local {
             if let Identity::Copy { of, .. } = identity {
                 notices.push(format!("this folder is a copy of root {of}: it has a new identity, and meets every other root anew"));
             }
-            place.places.remember(&place.name, identity.id()).map_err(unusable)?;
+            // System 2 remembers its own place once it has met System 1: a first run that fails leaves no trace of it.
+            if opening.exclusive.is_none() {
+                place.places.remember(&place.name, identity.id()).map_err(unusable)?;
+            }
             (Some(state), Some(identity.id()))
         };
         let (root, state, lock) = (Arc::new(root), state.map(Mutex::new), Mutex::default());
-        let local = Local { root, state, id, opening, beside: OnceLock::new(), notices, lock };
+        let own_place = place.name.clone();
+        let local = Local { root, state, id, opening, own_place, beside: OnceLock::new(), notices, lock };
         local.take(progress)?;
         Ok(local)
     }
@@ -152,10 +159,10 @@ impl Local {
         &self.notices
     }
 
-    /// Remembers, on System 2, which root answers at the place that it dials.
+    /// Remembers, on System 2, which root answers at the place that it dials, and its own.
     pub(crate) fn meet(&self, place: &str, peer: Option<Id>) -> Result<(), SessionError> {
         if peer.is_some() && peer == self.id && !self.opening.look {
-            let folder = crate::core::shown::Shown(self.root.path().as_os_str().as_encoded_bytes());
+            let folder = Shown(self.root.path().as_os_str().as_encoded_bytes());
             return Err(SessionError::Root(format!(
                 "cannot sync {folder} with itself: the other system shows the very same folder; name two"
             )));
@@ -165,7 +172,11 @@ impl Local {
         let place = Place { name: place.to_owned(), places: &places, opening: &self.opening };
         place.known(standing)?;
         match peer {
-            Some(peer) if !self.opening.look => places.remember(&place.name, peer).map_err(unusable),
+            Some(peer) if !self.opening.look => {
+                places.remember(&place.name, peer).map_err(unusable)?;
+                let own = self.id.map(|id| places.remember(&self.own_place, id));
+                own.unwrap_or(Ok(())).map_err(unusable)
+            }
             _ => Ok(()),
         }
     }

@@ -545,3 +545,21 @@ fn programs_that_meet_at_a_new_root_wait_for_each_others_state() {
         }
     }
 }
+
+/// The place was known from then on, and what stood there was missed.
+#[test]
+fn a_first_run_that_fails_leaves_the_place_unknown() {
+    let world = World::new();
+    world.folder1().write("a", "1", 10);
+    let server = world.serve();
+    let port = server.port.to_string();
+    let run = |export: &str| {
+        let root = format!("alice@127.0.0.1:{export}");
+        world.two.run(&[&root, "typo", "--accept-new", "--port", &port])
+    };
+    run("nope").expect(5);
+    std::fs::remove_dir_all(world.two.path("typo")).unwrap();
+    run("folder1").expect(0);
+    std::fs::remove_dir_all(world.two.path("typo")).unwrap();
+    run("folder1").expect(27);
+}
