@@ -134,11 +134,22 @@ pub fn guard(
         }
     }
     let unpaired = (0..plan.items.len()).filter(|&at| removes((at, side)) && !paired.contains(&at));
-    let deletions = unpaired.count() as u64;
+    let deletions = unpaired.filter(|&at| !is_emptied_by_moves(plan, side, at, paired)).count() as u64;
     if limit.allows(deletions, census.own) {
         return Ok(());
     }
     Err(GuardError::TooMany { side, deletions, entries: census.own, limit })
+}
+
+/// Whether an item removes a folder whose files have all moved elsewhere: a folder that was renamed and changed inside.
+fn is_emptied_by_moves(plan: &Plan, side: Side, at: usize, paired: &BTreeSet<usize>) -> bool {
+    let is_folder =
+        |at: usize| plan.items[at].saw.of(side).version().is_some_and(|version| version.content.is_folder());
+    let removed = |at: &usize| *plan.items[*at].act.of(side) == Act::Remove;
+    let below = plan.within(&plan.items[at].path);
+    is_folder(at)
+        && paired.range(below.clone()).next().is_some()
+        && below.filter(removed).all(|below| paired.contains(&below) || is_folder(below))
 }
 
 #[cfg(test)]

@@ -162,10 +162,9 @@ impl Plan {
     }
 
     /// Which items are about `path` and what is below it.
-    pub fn within(&self, path: &RelPath) -> impl Iterator<Item = usize> {
+    pub fn within(&self, path: &RelPath) -> std::ops::Range<usize> {
         let start = self.items.partition_point(|item| item.path < *path);
-        let below = self.items[start..].iter().take_while(|item| item.path.is_within(path));
-        start..start + below.count()
+        start..start + self.items[start..].partition_point(|item| item.path.is_within(path))
     }
 
     /// Fills in the SHA-256 of the file that is put at `path`, once its holder has made it.

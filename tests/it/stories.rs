@@ -594,6 +594,22 @@ fn two_folders_that_could_not_agree_on_anything_meet_for_the_first_time_again() 
     }
 }
 
+/// The folder that its files had left used to count.
+#[test]
+fn a_folder_that_was_renamed_and_changed_inside_counts_as_no_deletion() {
+    let pair = Pair::new();
+    pair.one.write("d/a", "1", 1000).write("d/s/b", "2", 1000).write("gone/c", "3", 1000);
+    pair.sync();
+    pair.one.rename("d", "e").write("e/new", "n", 10);
+    let strict = |options: &mut Options| (options.delete, options.max_delete) = (true, MaxDelete::Count(0));
+    let ran = pair.try_sync(strict).unwrap();
+    assert_eq!((ran.travelled(), ran.outcome.moved), (1, 2));
+    pair.assert_same();
+    pair.one.rename("e/a", "a").remove("e/new").rename("gone", "went").remove("went/c");
+    let error = pair.try_sync(strict).map(|_| ()).unwrap_err();
+    assert!(error.exit_code() == 25 && error.to_string().contains("deleting 3 of"), "{error}");
+}
+
 /// A run that did nothing else used to say that there was nothing to do.
 #[test]
 fn a_copy_that_is_made_of_what_is_there_is_counted() {
