@@ -39,6 +39,11 @@ pub enum AddressError {
     /// Two remote roots.
     #[error("at most one of SOURCE and TARGET can be remote: run syncfiles on one of the two systems")]
     BothRemote,
+    /// A folder of another system, where a history is asked for.
+    #[error(
+        "history is of a folder on this system: run it on that one, with the path that the folder has there (a local name with a `:` is written ./NAME)"
+    )]
+    History,
 }
 
 /// A root as the user named it.

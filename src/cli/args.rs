@@ -7,12 +7,11 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Args, Command, FromArgMatches, Subcommand};
 
-use super::address::{Root, relative};
+use super::address::{AddressError, Root};
 use super::error::printable;
 use super::help::{self, Asked};
 use super::serve_args::ServeArgs;
 use super::sync_args::{SyncArgs, SyncOptions, VerifyArgs, VerifyOptions};
-use crate::core::path::RelPath;
 
 /// What the program is asked to do.
 #[derive(Debug)]
@@ -25,7 +24,7 @@ pub enum Invocation {
     History(HistoryArgs),
     /// Bring displaced versions back.
     Restore(RestoreArgs),
-    /// Bring back everything one run displaced.
+    /// Take back everything one run did.
     Undo(UndoArgs),
     /// Compare, change nothing.
     Verify(Box<VerifyArgs>),
@@ -54,10 +53,10 @@ pub enum Usage {
 #[derive(Args, Clone, Debug)]
 pub struct HistoryArgs {
     /// The folder on this system
+    #[arg(value_parser = here())]
     pub root: PathBuf,
-    /// Only what stood at or below this path of it
-    #[arg(value_parser = rel_path())]
-    pub path: Option<RelPath>,
+    /// Only what stood at or below this path, as seen from it or from here
+    pub path: Option<PathBuf>,
     /// One JSON object a line
     #[arg(long)]
     pub json: bool,
@@ -67,10 +66,11 @@ pub struct HistoryArgs {
 #[derive(Args, Clone, Debug)]
 pub struct RestoreArgs {
     /// The folder on this system
+    #[arg(value_parser = here())]
     pub root: PathBuf,
-    /// Paths below it to bring back, as new edits
-    #[arg(value_parser = rel_path(), required = true, num_args = 1..)]
-    pub paths: Vec<RelPath>,
+    /// Paths below it to bring back, as new edits; as seen from it or from here
+    #[arg(required = true, num_args = 1..)]
+    pub paths: Vec<PathBuf>,
     /// From this run instead of the latest that displaced the path
     #[arg(long, value_name = "RUN")]
     pub run: Option<String>,
@@ -83,10 +83,11 @@ pub struct RestoreArgs {
 #[derive(Args, Clone, Debug)]
 pub struct UndoArgs {
     /// The folder on this system
+    #[arg(value_parser = here())]
     pub root: PathBuf,
     /// The run to undo; the latest if not named
     pub run: Option<String>,
-    /// Print what would come back
+    /// Print what would be removed, brought back and moved back
     #[arg(short = 'n', long)]
     pub dry_run: bool,
 }
@@ -99,7 +100,7 @@ enum Verb {
     History(HistoryArgs),
     /// Bring displaced versions back, as new edits
     Restore(RestoreArgs),
-    /// Bring back everything that one run displaced
+    /// Take back all that one run did here, what it created too; the next --delete sync carries it over
     Undo(UndoArgs),
     /// Compare two folders by SHA-256, change nothing; one digest a side
     Verify(Box<VerifyOptions>),
@@ -207,11 +208,14 @@ pub(super) fn root() -> impl clap::builder::TypedValueParser<Value = Root> {
     clap::builder::OsStringValueParser::new().try_map(Root::parse)
 }
 
-/// Reads a path below a root.
-fn rel_path() -> impl clap::builder::TypedValueParser<Value = RelPath> {
+/// Reads a root that is on this system, as its history is.
+fn here() -> impl clap::builder::TypedValueParser<Value = PathBuf> {
     use clap::builder::TypedValueParser;
-    use std::os::unix::ffi::OsStringExt;
-    clap::builder::OsStringValueParser::new().try_map(|text: OsString| relative(&text.into_vec()))
+    clap::builder::OsStringValueParser::new().try_map(|text| match Root::parse(text) {
+        Ok(Root::Local(path)) => Ok(path),
+        Err(AddressError::Empty) => Err(AddressError::Empty),
+        Ok(Root::Remote(_)) | Err(_) => Err(AddressError::History),
+    })
 }
 
 /// Whether a name is one of the commands, so that a folder called that is written `./NAME`.

@@ -12,7 +12,7 @@ Keeps a folder on two systems the same, each file in its newest version.
   syncfiles [OPTIONS] SOURCE TARGET    sync; each a path or [USER@]HOST:FOLDER
   syncfiles serve [NAME=]DIR...        be the other system: export folders
   syncfiles verify SOURCE TARGET       compare by SHA-256, change nothing
-  syncfiles history|restore|undo ROOT  see, or bring back, what a sync displaced
+  syncfiles history|restore|undo ROOT  see, bring back, undo what a sync did
   syncfiles demo                       see all of it at work on this machine
 
   -n, --dry-run       print what would happen, change nothing

@@ -2,7 +2,8 @@
 //! and what it displaces goes to the history in turn.
 //!
 //! Restoring is a plan like any other, carried out by [`perform`]: the versions wait in the history instead of in
-//! staging. It knows no cap: it must not prune what it is about to bring back.
+//! staging. It knows no cap: it must not prune what it is about to bring back. The plan is made by looking only, so that
+//! it can be shown instead of carried out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -65,30 +66,54 @@ pub struct Restorer<'a> {
     pub now: Timestamp,
 }
 
+/// What brings something back.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WayBack {
+    /// What is to be done, at most one step a path, in path order.
+    pub steps: Vec<Step>,
+    /// What the run made and was changed since, so that it is left.
+    pub left: Vec<RelPath>,
+}
+
 impl Restorer<'_> {
-    /// Brings back `path`, or everything displaced below it, from the run `from` or the latest that displaced it.
-    pub fn restore(&self, path: &RelPath, from: Option<Id>) -> Result<Vec<StepResult>, RestoreError> {
+    /// How to bring back `paths`, or everything displaced below them, each from the run `from` or the latest that
+    /// displaced it. Fails where one of them is not in the history.
+    pub fn plan_restore(&self, paths: &[RelPath], from: Option<Id>) -> Result<WayBack, RestoreError> {
+        let versions = list(self.state)?;
+        let mut plan = BTreeMap::new();
+        for path in paths {
+            self.plan_path(&mut plan, &versions, path, from)?;
+        }
+        self.make_parents(&mut plan)?;
+        Ok(WayBack { steps: plan.into_values().collect(), left: Vec::new() })
+    }
+
+    fn plan_path(
+        &self,
+        plan: &mut Plan,
+        versions: &[Version],
+        path: &RelPath,
+        from: Option<Id>,
+    ) -> Result<(), RestoreError> {
         let within =
             |version: &Version| version.path.is_within(path) && from.is_none_or(|run| run == version.run);
-        let mut found: Vec<Version> = list(self.state)?.into_iter().filter(within).collect();
+        let mut found: Vec<&Version> = versions.iter().filter(|version| within(version)).collect();
         let Some(run) = found.first().map(|version| version.run) else {
             return Err(HistoryError::Unknown(path.to_string()).into());
         };
         found.retain(|version| version.run == run);
         // Of several versions of one path in one run the first is what stood there before the run.
         let mut taken = BTreeSet::new();
-        found.retain(|version| taken.insert(version.path.clone()));
-        let mut plan = BTreeMap::new();
+        found.retain(|version| taken.insert(&version.path));
         for version in found {
-            self.bring_back(&mut plan, run, version.number, &version.path, None)?;
+            self.bring_back(plan, run, version.number, &version.path, None)?;
         }
-        self.make_parents(&mut plan)?;
-        self.perform(plan.into_values().collect())
+        Ok(())
     }
 
-    /// Undoes the run `undone`, or the latest, on this side: what it displaced comes back, what it made goes
-    /// to the history, what it moved returns. What was changed since is left and reported.
-    pub fn undo(&self, undone: Option<Id>) -> Result<Vec<StepResult>, RestoreError> {
+    /// How to undo the run `undone`, or the latest, on this side: what it displaced comes back, what it made goes
+    /// to the history, what it moved returns. What was changed since is left.
+    pub fn plan_undo(&self, undone: Option<Id>) -> Result<WayBack, RestoreError> {
         let known = runs(self.state).map_err(HistoryError::from)?;
         let run = known.iter().map(|(id, _)| *id).find(|id| undone.is_none_or(|wanted| wanted == *id));
         let Some(run) = run else {
@@ -109,10 +134,41 @@ impl Restorer<'_> {
         self.return_moves(&moves, &mut plan, &mut left)?;
         self.make_parents(&mut plan)?;
         left.retain(|path| !plan.contains_key(path));
-        let mut results = self.perform(plan.into_values().collect())?;
-        results.extend(left.into_iter().map(|path| (path, Err(CommitError::Changed))));
-        results.sort_by(|a, b| a.0.cmp(&b.0));
+        left.sort();
+        Ok(WayBack { steps: plan.into_values().collect(), left })
+    }
+
+    /// Does it. One result a step, in their order, then one for each path that is left.
+    pub fn perform(&self, way: &WayBack) -> Result<Vec<StepResult>, RestoreError> {
+        let mut steps = way.steps.clone();
+        steps.iter_mut().try_for_each(|step| self.touch(step))?;
+        let (stage, _) = Stage::open(self.state.folder(), self.run, self.now)?;
+        let mut journal = Journal::open(self.state, self.run, self.now)?;
+        let keep = Some(Limits { age: i64::MAX, cap: Cap::Bytes(u64::MAX) });
+        let (root, now) = (self.root, self.now);
+        let replica = Replica { root, stage: &stage, journal: &mut journal, keep, now };
+        let mut results = perform(replica, &steps)?;
+        self.forget_empty(&steps)?;
+        journal.close()?;
+        stage.close()?;
+        results.extend(way.left.iter().map(|path| (path.clone(), Err(CommitError::Changed))));
         Ok(results)
+    }
+
+    /// Makes the version that a step puts back as young as now, in its slot.
+    fn touch(&self, step: &mut Step) -> Result<(), RestoreError> {
+        let Step::Put { staged: Staged { name, home: Some(home), stat, .. }, .. } = step else {
+            return Ok(());
+        };
+        let Some(bin) = existing_bin(self.state.folder(), *home)? else { return Ok(()) };
+        let slot = At { folder: bin.as_fd(), name };
+        let touched =
+            rustix::fs::utimensat(slot.folder, slot.name, &times(self.now), AtFlags::SYMLINK_NOFOLLOW);
+        touched.map_err(|errno| refused("touch a version in")(errno.into()))?;
+        if let Some(now) = slot.stat().map_err(refused("look into"))? {
+            *stat = now;
+        }
+        Ok(())
     }
 
     /// Adds the step that reverses one act. False where what it made is not there any more.
@@ -163,15 +219,11 @@ impl Restorer<'_> {
         let Some(bin) = existing_bin(self.state.folder(), run)? else { return Ok(false) };
         let name: Box<[u8]> = slot_name(number, path).into();
         let slot = At { folder: bin.as_fd(), name: &name };
-        match slot.stat().map_err(refused("look into"))? {
+        let stat = match slot.stat().map_err(refused("look into"))? {
             None => return Ok(false),
             Some(stat) if waits.is_some_and(|made| made.is(&stat)) => return Ok(true),
-            Some(_) => {}
-        }
-        let touched =
-            rustix::fs::utimensat(slot.folder, slot.name, &times(self.now), AtFlags::SYMLINK_NOFOLLOW);
-        touched.map_err(|errno| refused("touch a version in")(errno.into()))?;
-        let Some(stat) = slot.stat().map_err(refused("look into"))? else { return Ok(false) };
+            Some(stat) => stat,
+        };
         let expected = self.expected(self.look(path)?.as_ref());
         let staged = Staged { name, home: Some(run), stat, sha256: None };
         plan.insert(path.clone(), Step::Put { staged, path: path.clone(), expected });
@@ -227,18 +279,6 @@ impl Restorer<'_> {
             }
         }
         Ok(())
-    }
-
-    fn perform(&self, steps: Vec<Step>) -> Result<Vec<StepResult>, RestoreError> {
-        let (stage, _) = Stage::open(self.state.folder(), self.run, self.now)?;
-        let mut journal = Journal::open(self.state, self.run, self.now)?;
-        let keep = Some(Limits { age: i64::MAX, cap: Cap::Bytes(u64::MAX) });
-        let (root, now) = (self.root, self.now);
-        let results = perform(Replica { root, stage: &stage, journal: &mut journal, keep, now }, &steps)?;
-        self.forget_empty(&steps)?;
-        journal.close()?;
-        stage.close()?;
-        Ok(results)
     }
 
     /// A version that came back is in its old run no more.
@@ -300,6 +340,16 @@ mod tests {
 
     fn restorer<'a>(field: &'a Field, state: &'a State, number: u8) -> Restorer<'a> {
         Restorer { root: &field.root, state, run: run(number), now: Timestamp::from_parts(2_000_000_000, 0) }
+    }
+
+    impl Restorer<'_> {
+        fn restore(&self, path: &RelPath, from: Option<Id>) -> Result<Vec<StepResult>, RestoreError> {
+            self.perform(&self.plan_restore(std::slice::from_ref(path), from)?)
+        }
+
+        fn undo(&self, undone: Option<Id>) -> Result<Vec<StepResult>, RestoreError> {
+            self.perform(&self.plan_undo(undone)?)
+        }
     }
 
     #[test]
@@ -373,6 +423,27 @@ mod tests {
         assert_eq!((failures(&results), field.tree(), field.mode("bits")), (vec![], before, mode));
         let results = restorer(&field, &state, 3).undo(None).unwrap();
         assert_eq!((failures(&results), field.tree(), field.mode("bits")), (vec![], after, 0o600));
+    }
+
+    #[test]
+    fn planning_the_way_back_changes_nothing_and_sees_the_run_that_only_received() {
+        let field = Field::new(&[("old", "old")]);
+        let stage = field.stage(1);
+        field.perform(&stage, 1, &[field.put(&stage, "old", "younger")]);
+        field.perform(&stage, 2, &[field.put(&stage, "new", "new")]);
+        let slot = fs::read_dir(field.at(&format!(".syncfiles/history/{}", run(1)))).unwrap();
+        let slot = slot.map(|entry| entry.unwrap().path()).next().unwrap();
+        let modified = || fs::symlink_metadata(&slot).unwrap().modified().unwrap();
+        let (before, tree) = (modified(), field.tree());
+        let state = field.state();
+        let restorer = restorer(&field, &state, 3);
+        let way = restorer.plan_undo(None).unwrap();
+        assert!(matches!(&way.steps[..], [Step::Remove { path: at, .. }] if *at == path("new")), "{way:?}");
+        let way = restorer.plan_restore(&[path("old"), path("old")], None).unwrap();
+        assert!(matches!(&way.steps[..], [Step::Put { path: at, .. }] if *at == path("old")), "{way:?}");
+        assert_eq!((modified(), field.tree(), runs(&state).unwrap().len()), (before, tree, 2));
+        assert_eq!(failures(&restorer.perform(&way).unwrap()), [""; 0]);
+        assert_eq!(field.tree()["old"], "old");
     }
 
     #[test]

@@ -42,4 +42,5 @@ mod stories;
 mod support;
 mod walks;
 mod watch;
+mod way_back;
 mod wire;

@@ -247,7 +247,8 @@ fn what_is_undone_while_a_sync_runs_is_an_edit_made_meanwhile() {
             let state = State::open(&root).unwrap();
             assert_eq!(history::list(&state).unwrap().len(), 2);
             let (run, now) = (Id::random().unwrap(), Clock::default().now());
-            let undone = Restorer { root: &root, state: &state, run, now }.undo(None).unwrap();
+            let restorer = Restorer { root: &root, state: &state, run, now };
+            let undone = restorer.perform(&restorer.plan_undo(None).unwrap()).unwrap();
             assert!(undone.iter().all(|(_, result)| result.is_ok()) && undone.len() == 2, "{undone:?}");
         }
     });

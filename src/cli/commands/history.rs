@@ -1,10 +1,13 @@
 //! `history`, `restore` and `undo`: what syncs displaced, and the way back.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::sync::absolute;
 use super::{Stop, places, printed};
+use crate::cli::address::relative;
 use crate::cli::amount::{Units, bytes, count};
 use crate::cli::args::{HistoryArgs, RestoreArgs, UndoArgs};
 use crate::cli::exit::ExitCode;
@@ -16,22 +19,24 @@ use crate::replica::history::{self, Version};
 use crate::replica::identity::Id;
 use crate::replica::perform::StepResult;
 use crate::replica::record::Cause;
-use crate::replica::restore::Restorer;
+use crate::replica::restore::{Restorer, WayBack};
 use crate::replica::root::Root;
 use crate::replica::state::State;
+use crate::replica::step::Step;
 
 /// A root with its state, outside of a sync.
 struct Past {
     root: Root,
     state: State,
+    /// The root as it was typed.
+    place: PathBuf,
 }
 
 impl Past {
     /// Opens a root that has met another; `write` to bring something back.
     fn open(path: &Path, write: bool) -> Result<Past, Stop> {
         let root = Root::open(path).map_err(Stop::root)?;
-        let elsewhere =
-            crate::session::Opening::state_elsewhere(&places::state_home()?, &super::sync::absolute(path)?);
+        let elsewhere = crate::session::Opening::state_elsewhere(&places::state_home()?, &absolute(path)?);
         let there = State::peek(&root).map_err(Stop::root)?;
         let state = match there {
             Some(_) if write => State::open(&root).map(Some),
@@ -40,7 +45,7 @@ impl Past {
             None => State::peek_at(&elsewhere),
         };
         match state.map_err(Stop::root)? {
-            Some(state) => Ok(Past { root, state }),
+            Some(state) => Ok(Past { root, state, place: path.to_owned() }),
             None => Err(Stop::root(format_args!(
                 "cannot find a history in {}: no sync has run there",
                 Shown(path.as_os_str().as_encoded_bytes())
@@ -48,9 +53,30 @@ impl Past {
         }
     }
 
-    fn versions(&self, within: &RelPath) -> Result<Vec<Version>, Stop> {
-        let versions = history::list(&self.state).map_err(Stop::root)?;
-        Ok(versions.into_iter().filter(|version| version.path.is_within(within)).collect())
+    fn versions(&self) -> Result<Vec<Version>, Stop> {
+        history::list(&self.state).map_err(Stop::root)
+    }
+
+    /// What was typed as a path below the root: as seen from there, or from here, as a shell completes it.
+    fn below(&self, typed: &Path, versions: &[Version]) -> Result<RelPath, Stop> {
+        let from_root = relative(typed.as_os_str().as_bytes());
+        if let (true, Ok(path)) = (typed.is_relative(), &from_root)
+            && versions.iter().any(|version| version.path.is_within(path))
+        {
+            return Ok(path.clone());
+        }
+        match (below_from_here(&absolute(&self.place)?, typed)?, from_root) {
+            (Some(path), _) => Ok(path),
+            (None, Ok(path)) if typed.is_relative() => Ok(path),
+            (None, _) => Err(Stop::new(
+                ExitCode::Usage,
+                format_args!(
+                    "{} is not below {}: name a path of that folder",
+                    shown(typed),
+                    shown(&self.place)
+                ),
+            )),
+        }
     }
 
     fn restorer(&self) -> Result<Restorer<'_>, Stop> {
@@ -77,15 +103,36 @@ impl Past {
     }
 }
 
+/// The path below `root`, which has no links in it, that `typed` is when it is looked for from the current folder.
+fn below_from_here(root: &Path, typed: &Path) -> Result<Option<RelPath>, Stop> {
+    // What is asked for may be a link, or gone: only what is above it is followed.
+    let full = match (typed.parent(), typed.file_name()) {
+        (Some(above), Some(name)) if above.as_os_str().is_empty() => absolute(Path::new("."))?.join(name),
+        (Some(above), Some(name)) => absolute(above)?.join(name),
+        _ => absolute(typed)?,
+    };
+    let inside = full.strip_prefix(root).ok();
+    Ok(inside.and_then(|inside| relative(inside.as_os_str().as_bytes()).ok()))
+}
+
+fn shown(path: &Path) -> Shown<'_> {
+    Shown(path.as_os_str().as_bytes())
+}
+
 /// `history ROOT [PATH]`: every displaced version, the latest run first, and the space they take.
 pub(crate) fn list(args: &HistoryArgs, out: &mut dyn Write) -> Result<ExitCode, Stop> {
     let past = Past::open(&args.root, false)?;
-    let versions = past.versions(args.path.as_ref().unwrap_or(&RelPath::root()))?;
+    let mut versions = past.versions()?;
+    let within = args.path.as_deref().map_or(Ok(RelPath::root()), |typed| past.below(typed, &versions))?;
+    versions.retain(|version| version.path.is_within(&within));
     if args.json {
         return printed(versions.iter().try_for_each(|version| json_line(version, out)));
     }
-    if args.path.is_some() && versions.is_empty() {
-        return Err(Stop::root("nothing of that is in the history"));
+    if !within.is_root() && versions.is_empty() {
+        let root = shown(&args.root);
+        return Err(Stop::root(format_args!(
+            "nothing at or below {within} is in the history of {root}; `syncfiles history ROOT` lists what is"
+        )));
     }
     let (size, number) = history::space(&past.state).map_err(Stop::root)?;
     printed(print_versions(&versions, out).and_then(|()| {
@@ -135,49 +182,50 @@ fn cause(cause: Cause) -> &'static str {
 pub(crate) fn restore(args: &RestoreArgs, out: &mut dyn Write) -> Result<ExitCode, Stop> {
     let past = Past::open(&args.root, !args.dry_run)?;
     let run = past.run(args.run.as_deref())?;
-    let mut code = ExitCode::InSync;
-    for path in &args.paths {
-        if args.dry_run {
-            let of_run =
-                past.versions(path)?.into_iter().filter(|version| run.is_none_or(|run| version.run == run));
-            preview(&of_run.collect::<Vec<_>>(), out)?;
-        } else {
-            let results = past.restorer()?.restore(path, run).map_err(Stop::root)?;
-            code = code.or_worse(report(&results, "restored", out)?);
-        }
-    }
-    Ok(code)
+    let versions = past.versions()?;
+    let paths = args.paths.iter().map(|typed| past.below(typed, &versions)).collect::<Result<Vec<_>, _>>()?;
+    let restorer = past.restorer()?;
+    let way = restorer.plan_restore(&paths, run).map_err(Stop::root)?;
+    go(&restorer, &way, args.dry_run, out)
 }
 
 /// `undo ROOT [RUN]`: takes back everything that a run did on this side.
 pub(crate) fn undo(args: &UndoArgs, out: &mut dyn Write) -> Result<ExitCode, Stop> {
     let past = Past::open(&args.root, !args.dry_run)?;
     let run = past.run(args.run.as_deref())?;
-    if args.dry_run {
-        let versions = past.versions(&RelPath::root())?;
-        let run = run.or_else(|| versions.first().map(|version| version.run));
-        let of_run: Vec<Version> = versions.into_iter().filter(|version| Some(version.run) == run).collect();
-        preview(&of_run, out)?;
-        return Ok(ExitCode::InSync);
-    }
-    let results = past.restorer()?.undo(run).map_err(Stop::root)?;
-    report(&results, "undone", out)
+    let restorer = past.restorer()?;
+    let way = restorer.plan_undo(run).map_err(Stop::root)?;
+    go(&restorer, &way, args.dry_run, out)
 }
 
-fn preview(versions: &[Version], out: &mut dyn Write) -> Result<(), Stop> {
-    printed(versions.iter().try_for_each(|version| writeln!(out, "would come back: {}", version.path)))?;
-    if versions.is_empty() { Err(Stop::root("nothing of that is in the history")) } else { Ok(()) }
+/// Takes the way back, or shows it.
+fn go(restorer: &Restorer<'_>, way: &WayBack, dry: bool, out: &mut dyn Write) -> Result<ExitCode, Stop> {
+    if way.steps.is_empty() && way.left.is_empty() {
+        return printed(writeln!(out, "nothing to take back: all of it is as it was before"));
+    }
+    if dry {
+        return printed(preview(way, out));
+    }
+    report(way, &restorer.perform(way).map_err(Stop::root)?, out)
 }
 
-fn report(results: &[StepResult], done: &str, out: &mut dyn Write) -> Result<ExitCode, Stop> {
-    if results.is_empty() {
-        printed(writeln!(out, "nothing {done}: all of it is as it was before"))?;
+fn preview(way: &WayBack, out: &mut dyn Write) -> io::Result<()> {
+    for step in &way.steps {
+        writeln!(out, "would {} {}", words(step).0, step.path())?;
     }
+    way.left.iter().try_for_each(|path| writeln!(out, "would leave {path}: it was changed since"))
+}
+
+fn report(way: &WayBack, results: &[StepResult], out: &mut dyn Write) -> Result<ExitCode, Stop> {
     let mut code = ExitCode::InSync;
-    for (path, result) in results {
-        let line = match result {
-            Ok(_) => writeln!(out, "{done}: {path}"),
-            Err(error) => {
+    for (at, (path, result)) in results.iter().enumerate() {
+        let line = match (result, way.steps.get(at)) {
+            (Ok(_), step) => writeln!(out, "{}: {path}", step.map_or("restored", |step| words(step).1)),
+            (Err(_), None) => {
+                code = code.or_worse(ExitCode::SomeChanged);
+                writeln!(out, "left: {path}: it was changed since")
+            }
+            (Err(error), Some(_)) => {
                 let changed = matches!(error, CommitError::Changed | CommitError::ChangedTwice);
                 code = code.or_worse(if changed { ExitCode::SomeChanged } else { ExitCode::SomeFailed });
                 writeln!(out, "left: {path}: {error}")
@@ -186,6 +234,16 @@ fn report(results: &[StepResult], done: &str, out: &mut dyn Write) -> Result<Exi
         printed(line)?;
     }
     Ok(code)
+}
+
+/// What a step does, and what it has done.
+fn words(step: &Step) -> (&'static str, &'static str) {
+    match step {
+        Step::Remove { .. } => ("remove", "removed"),
+        Step::Move { .. } => ("move back", "moved back"),
+        Step::SetBits { .. } => ("bring back the permissions of", "permissions restored"),
+        Step::Put { .. } | Step::MakeFolder { .. } => ("bring back", "restored"),
+    }
 }
 
 fn now() -> Timestamp {
