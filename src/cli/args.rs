@@ -161,7 +161,7 @@ pub fn command() -> Command {
         .arg_required_else_help(true)
         .disable_help_subcommand(true);
     let names: Vec<String> = whole.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
-    let whole = long_help_only(whole);
+    let whole = long_help_only(whole).mut_subcommand("verify", VerifyArgs::hide);
     names.into_iter().fold(whole, |whole, name| whole.mut_subcommand(name, long_help_only))
 }
 

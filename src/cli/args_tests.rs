@@ -228,6 +228,23 @@ fn the_small_commands() {
     };
     assert_eq!((verify.filters.len(), verify.options.compare.checksum), (1, true));
     assert!(wrong("verify --delete h:f b").contains("--delete"));
+    for (option, named) in [
+        ("-v", "-v (--verbose)"),
+        ("-i", "-i (--itemize-changes)"),
+        ("--progress=json", "-P (--progress)"),
+        ("--stats", "--stats"),
+        ("--json", "--json"),
+        ("-hh", "-h (--human-readable)"),
+        ("--bwlimit 1M", "--bwlimit"),
+        ("-z", "-z (--compress)"),
+        ("--retries 3", "--retries"),
+    ] {
+        let said = wrong(&format!("verify {option} h:f b"));
+        assert!(said.starts_with(&format!("{named} means nothing to verify")), "{option}: {said}");
+    }
+    let Ok(Invocation::Print(help)) = typed("verify --help") else { panic!("help") };
+    assert!(help.contains("--quiet") && help.contains("--timeout"), "{help}");
+    assert!(!["--json", "--stats", "--bwlimit"].iter().any(|option| help.contains(option)), "{help}");
     assert!(wrong("serv docs x").contains("'x'"));
 }
 

@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgMatches, Args};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command};
 
 use super::address::{Pair, Root};
 use super::args::{Usage, is_command, root};
@@ -120,8 +121,32 @@ impl SyncArgs {
     }
 }
 
+/// What the groups of options hold that says nothing to a comparison: it prints digests and sends no file.
+const NOT_OF_VERIFY: [(&str, &str); 9] = [
+    ("verbose", "-v (--verbose)"),
+    ("itemize_changes", "-i (--itemize-changes)"),
+    ("progress", "-P (--progress)"),
+    ("stats", "--stats"),
+    ("json", "--json"),
+    ("human", "-h (--human-readable)"),
+    ("bwlimit", "--bwlimit"),
+    ("compress", "-z (--compress)"),
+    ("retries", "--retries"),
+];
+
 impl VerifyArgs {
+    /// Leaves out of the help of `verify` what it refuses.
+    pub(super) fn hide(verb: Command) -> Command {
+        NOT_OF_VERIFY.iter().fold(verb, |verb, (id, _)| verb.mut_arg(id, |arg| arg.hide(true)))
+    }
+
     pub(super) fn check(options: VerifyOptions, matches: &ArgMatches) -> Result<VerifyArgs, Usage> {
+        let typed = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        if let Some((_, option)) = NOT_OF_VERIFY.iter().find(|(id, _)| typed(id)) {
+            return Err(Usage::Wrong(format!(
+                "{option} means nothing to verify, which prints digests and what differs: leave it out"
+            )));
+        }
         options.habits.check()?;
         options.show.check()?;
         let pair = pair(&options.source, &options.target, &options.connect)?;

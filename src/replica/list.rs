@@ -24,6 +24,11 @@ const BUFFER: usize = 64 * 1024;
 /// folder holds something that may not be touched.
 const NESTED_STATE: &[u8] = b".syncfiles (another root's)";
 
+/// Whether `path` is what stands in a snapshot for another root's `.syncfiles`.
+pub(crate) fn is_nested_state(path: &RelPath) -> bool {
+    path.name().is_some_and(|name| name.as_bytes() == NESTED_STATE)
+}
+
 /// Lists folders; one thread's.
 pub(crate) struct Lister<'a> {
     root: &'a Root,

@@ -13,6 +13,7 @@ use thiserror::Error;
 use super::filter::Filter;
 use super::index::{Change, Index};
 use super::list::Lister;
+pub(crate) use super::list::is_nested_state;
 use super::pool::{Listed, Pool};
 use super::root::Root;
 use crate::core::age::Timestamp;

@@ -18,6 +18,7 @@ use crate::core::side::Sides;
 use crate::core::version::Standing;
 use crate::protocol::message::{Begin, MAX_HAVE, Message};
 use crate::replica::filter::Rules;
+use crate::replica::scan::is_nested_state;
 use crate::ssh::Connection;
 
 /// What a comparison found.
@@ -29,12 +30,15 @@ pub struct Verified {
     pub entries: Sides<u64>,
     /// Paths that differ, in path order.
     pub differing: Vec<RelPath>,
+    /// Where one side holds what belongs to a root inside it: no sync looks at that, so it differs from nothing.
+    pub reserved: Vec<RelPath>,
     /// Paths that could not be read on this side or the other, and why.
     pub unread: Vec<(RelPath, String)>,
 }
 
 impl Verified {
-    /// Whether both sides hold the same. The digests may differ even so: they count the names of what is excluded.
+    /// Whether both sides hold the same. The digests may differ even so: they count the names of what is excluded or
+    /// reserved.
     pub fn same(&self) -> bool {
         let whole = self.digests.one.is_some() && self.digests.two.is_some();
         whole && self.differing.is_empty() && self.unread.is_empty()
@@ -64,7 +68,7 @@ pub async fn verify(
         let Message::Top { digest, entries, problems, .. } = control.receive().await? else {
             return Err(SessionError::broke("it did not send its snapshot"));
         };
-        let mut differing = Vec::new();
+        let (mut differing, mut reserved) = (Vec::new(), Vec::new());
         if digest.is_none() || digest != scanned.snapshot.digest {
             let (base, now) = (Base::default(), met.now);
             let filter = scanned.filter.clone();
@@ -72,11 +76,12 @@ pub async fn verify(
             let own = Own { snapshot: &scanned.snapshot, base: &base, excluded: &excluded, now };
             let tree = compare(&control, &own, MAX_HAVE).await?.tree;
             collect(&tree, &RelPath::root(), &excluded, &mut differing);
+            (reserved, differing) = differing.into_iter().partition(is_nested_state);
         }
         control.send(&Message::Done).await?;
         let digests = Sides { one: digest, two: scanned.snapshot.digest };
         let entries = Sides { one: entries, two: scanned.snapshot.count().0 };
-        Ok(Verified { digests, entries, differing, unread: [scanned.problems, problems].concat() })
+        Ok(Verified { digests, entries, differing, reserved, unread: [scanned.problems, problems].concat() })
     }
     .await;
     control.end(verified).await

@@ -1,4 +1,4 @@
-//! `history`, `restore` and `undo` as people type them.
+//! `history`, `restore` and `undo` as people type them, and what `verify` makes of a root inside a root.
 
 use std::fs;
 
@@ -122,4 +122,28 @@ fn a_place_that_is_not_in_the_history_is_named() {
     }
     let far = world.one.run(&["history", "ann@host:x"]).expect(1);
     far.says(&["history is of a folder on this system", "run it on that one"]);
+}
+
+#[test]
+fn a_root_inside_a_root_is_noted_by_verify_and_is_no_difference() {
+    let world = met();
+    fs::create_dir_all(world.one.path("folder2/sub/.syncfiles")).unwrap();
+    sync(&world, &[]);
+    let same = world.one.run(&["verify", "folder1", "folder2"]).expect(0);
+    assert!(
+        same.out.contains("\nnot compared: sub/.syncfiles (another root's): it is never synchronised\n"),
+        "{same:?}"
+    );
+    assert!(
+        same.out.ends_with("the same but for what is not compared: the digests count its names\n"),
+        "{same:?}"
+    );
+    fs::write(world.one.path("folder2/sub/x"), "1").unwrap();
+    let differing = world.one.run(&["verify", "folder1", "folder2"]).expect(23);
+    assert!(differing.out.ends_with("differs: sub/x\n"), "{differing:?}");
+    world
+        .one
+        .run(&["verify", "--json", "folder1", "folder2"])
+        .expect(1)
+        .says(&["--json means nothing to verify"]);
 }

@@ -103,6 +103,11 @@ fn print(verified: &Verified, one: &str, two: &str, quiet: bool, out: &mut dyn W
             writeln!(out, "{digest}  {entries}  {}", crate::cli::error::printable(name))?;
         }
     }
+    if !quiet {
+        for path in &verified.reserved {
+            writeln!(out, "not compared: {path}: it is never synchronised")?;
+        }
+    }
     for (path, why) in &verified.unread {
         writeln!(out, "unread: {path}: {}", crate::cli::error::printable(why))?;
     }
@@ -114,7 +119,8 @@ fn print(verified: &Verified, one: &str, two: &str, quiet: bool, out: &mut dyn W
         writeln!(out, "and {more} more differ")?;
     }
     if !quiet && verified.same() && verified.digests.one != verified.digests.two {
-        writeln!(out, "the same but for what is excluded: the digests count its names")?;
+        let why = if verified.reserved.is_empty() { "excluded" } else { "not compared" };
+        writeln!(out, "the same but for what is {why}: the digests count its names")?;
     }
     Ok(())
 }
