@@ -1,7 +1,7 @@
 //! Carries out one side's part of a plan: everything written down first, durable before placed, one path's failure
 //! no other path's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 
@@ -87,8 +87,8 @@ struct Run<'a> {
     /// Staged folders, by the number of their step.
     folders: BTreeMap<usize, Staged>,
     results: BTreeMap<usize, Result<Done, CommitError>>,
-    /// Folders that could not be made, so that nothing can be put into them.
-    failed: BTreeSet<RelPath>,
+    /// Folders that could not be made, so that nothing can be put into them, and whether a change was what kept them.
+    failed: BTreeMap<RelPath, bool>,
 }
 
 impl<'a> Run<'a> {
@@ -103,7 +103,7 @@ impl<'a> Run<'a> {
             }
         }
         let (folders, results) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Run { steps, stage, bins, folders, results, failed: BTreeSet::new() })
+        Ok(Run { steps, stage, bins, folders, results, failed: BTreeMap::new() })
     }
 
     /// Where something waits for its place.
@@ -227,8 +227,8 @@ impl<'a> Run<'a> {
 
     fn act(&self, hands: &mut Hands<'_>, turn: Turn, slot: &[u8]) -> Result<Done, CommitError> {
         let step = self.steps.get(turn.step()).ok_or(CommitError::Changed)?;
-        if let Some(folder) = self.blocked_by(step) {
-            return Err(CommitError::Blocked { folder });
+        if let Some(blocked) = self.blocked(step) {
+            return Err(blocked);
         }
         let stat = match (turn, step) {
             (Turn::Do(_), Step::Move { from, to, expected }) => hands.move_entry(from, to, expected)?,
@@ -271,15 +271,18 @@ impl<'a> Run<'a> {
         Ok(Done { stat: Some(stat) })
     }
 
-    /// The folder above the step's path that could not be made, if there is one.
-    fn blocked_by(&self, step: &Step) -> Option<RelPath> {
+    /// What a step ends with for a folder above its path that could not be made, if there is one: what a change kept from
+    /// being made, the next run settles with all that belongs into it.
+    fn blocked(&self, step: &Step) -> Option<CommitError> {
         if self.failed.is_empty() || matches!(step, Step::Remove { .. } | Step::SetBits { .. }) {
             return None;
         }
         let mut above = step.path().parent();
         while let Some(folder) = above {
-            if self.failed.contains(&folder) {
-                return Some(folder);
+            match self.failed.get(&folder) {
+                Some(true) => return Some(CommitError::Changed),
+                Some(false) => return Some(CommitError::Blocked { folder }),
+                None => {}
             }
             above = folder.parent();
         }
@@ -287,8 +290,10 @@ impl<'a> Run<'a> {
     }
 
     fn note(&mut self, at: usize, result: Result<Done, CommitError>) {
-        if result.is_err() && matches!(self.steps[at], Step::MakeFolder { .. } | Step::Move { .. }) {
-            self.failed.insert(self.steps[at].path().clone());
+        if let Err(error) = &result
+            && matches!(self.steps[at], Step::MakeFolder { .. } | Step::Move { .. })
+        {
+            self.failed.insert(self.steps[at].path().clone(), error.is_change());
         }
         self.results.insert(at, result);
     }
@@ -546,8 +551,18 @@ mod tests {
         field.write("d", "in the way");
         let results = field.perform(&stage, 1, &steps);
         let failures = failures(&results);
-        assert_eq!(failures, ["d: Changed", "d/f: Blocked { folder: d }", "d/far: Blocked { folder: d }"]);
+        assert_eq!(failures, ["d: Changed", "d/f: Changed", "d/far: Changed"]);
         assert_eq!(field.tree(), tree_of(&[("d", "in the way"), ("e", "e"), ("far", "far")]));
+    }
+
+    #[test]
+    fn what_belongs_below_a_folder_for_which_there_is_no_room_says_so() {
+        let field = Field::new(&[("d", "a file that is kept nowhere")]);
+        let stage = field.stage(1);
+        let steps = [field.folder("d", 0o755), field.put(&stage, "d/f", "f")];
+        let none = Some(Limits { age: i64::MAX, cap: Cap::Bytes(1) });
+        let results = field.try_perform(&stage, 1, none, &steps).unwrap();
+        assert_eq!(failures(&results), ["d: NoRoomForHistory", "d/f: Blocked { folder: d }"]);
     }
 
     #[test]
