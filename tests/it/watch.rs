@@ -4,6 +4,8 @@ use std::fs;
 
 use rustix::process::Signal;
 
+use crate::support::dice::{self, Dice, rounds, seeds};
+use crate::support::pair::Side;
 use crate::support::process::{Server, World};
 use crate::support::relay::Relay;
 use crate::support::terminal::Terminal;
@@ -100,6 +102,45 @@ fn a_burst_of_files_and_a_folder_that_is_renamed_arrive_and_then_there_is_rest()
     watch.until_quiet();
     watch.interrupt();
     world.assert_same();
+}
+
+/// What is edited may be gone by then, as the watch works at the same time.
+fn edit(side: &Side, dice: &mut Dice) {
+    let mut name = || format!("{}/{}", dice.below(4), dice.below(8));
+    let (from, to) = (side.path(&name()), side.path(&name()));
+    let content = dice.throw().to_string();
+    let _ = match dice.below(4) {
+        0 => fs::remove_file(from),
+        1 => fs::rename(from, to),
+        _ => fs::write(to, content),
+    };
+}
+
+#[test]
+fn whatever_both_sides_do_at_once_they_come_to_rest_with_the_same() {
+    for seed in seeds(rounds(3)) {
+        let _way = dice::Way(seed);
+        let mut dice = Dice::new(seed);
+        let world = World::new();
+        for n in 0..4 {
+            world.folder1().folder(&n.to_string());
+        }
+        let mut watch = Watch::beside(&world, &["--delete", "--max-delete", "100%"]);
+        for n in 0..400 {
+            let side = if dice.below(2) == 0 { world.folder1() } else { world.folder2() };
+            edit(&side, &mut dice);
+            if n % 40 == 0 {
+                let rounds = watch.rounds();
+                edit(&side, &mut dice);
+                side.write("always", n.to_string(), 0);
+                watch.until(|watch| watch.rounds() > rounds);
+            }
+        }
+        watch.until_same(&world);
+        watch.until_quiet();
+        world.assert_same();
+        watch.interrupt();
+    }
 }
 
 #[test]
