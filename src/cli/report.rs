@@ -1,6 +1,7 @@
 //! What people read: a line a change if they asked for it, and at the end what was done, what was left, and what
 //! to do about it.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -9,10 +10,10 @@ use super::error::printable;
 use super::exit::ExitCode;
 use super::itemize::itemize;
 use crate::core::path::RelPath;
-use crate::core::plan::{Act, Item, Why};
+use crate::core::plan::{Act, Item, Source, Why};
 use crate::core::shown::Shown;
 use crate::core::side::Side;
-use crate::core::version::Content;
+use crate::core::version::{Content, Version};
 use crate::session::progress::{Outcome, Problem, ProblemKind};
 
 /// How many conflicts and problems are listed without `-v`; the rest is counted.
@@ -37,14 +38,26 @@ pub struct ReportOptions {
     pub units: Units,
 }
 
+/// How many folders, links and permission bits were put.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Small {
+    folders: u64,
+    links: u64,
+    bits: u64,
+}
+
 /// Collects what a run tells and says it to people.
 #[derive(Debug)]
 pub struct Report {
     options: ReportOptions,
     conflicts: Vec<(RelPath, Why)>,
     more_conflicts: u64,
-    /// Items that need no file to travel: folders, links, permission bits.
-    small: u64,
+    /// The names under which losers of conflicts are kept, by the path that they lost.
+    beside: BTreeMap<RelPath, RelPath>,
+    /// Versions that lost a conflict and were replaced or removed, and those of them that are kept beside the winner.
+    lost: (u64, u64),
+    /// Items that need no file to travel.
+    small: Small,
     /// A watch has told of its first round.
     begun: bool,
 }
@@ -52,16 +65,31 @@ pub struct Report {
 impl Report {
     /// A report of nothing yet.
     pub fn new(options: ReportOptions) -> Report {
-        Report { options, conflicts: Vec::new(), more_conflicts: 0, small: 0, begun: false }
+        Report {
+            options,
+            conflicts: Vec::new(),
+            more_conflicts: 0,
+            beside: BTreeMap::new(),
+            lost: (0, 0),
+            small: Small::default(),
+            begun: false,
+        }
     }
 
     /// An item was carried out: a line for each side that did something, if names are wanted.
     pub fn item(&mut self, item: &Item, out: &mut dyn Write) -> io::Result<()> {
+        self.settled(item);
         for side in [Side::Two, Side::One] {
             let act = item.act.of(side);
-            let file =
-                matches!(act, Act::Put { version, .. } if matches!(version.content, Content::File { .. }));
-            self.small += u64::from(!file && !matches!(act, Act::Nothing | Act::Remove));
+            match act {
+                Act::Put { version, .. } => match version.content {
+                    Content::File { .. } => {}
+                    Content::Folder => self.small.folders += 1,
+                    Content::Link { .. } => self.small.links += 1,
+                },
+                Act::SetBits(_) => self.small.bits += 1,
+                Act::Nothing | Act::Remove => {}
+            }
             if self.options.itemize {
                 if let Some(marks) = itemize(item, side) {
                     writeln!(out, "{marks} {}", named(item, side))?;
@@ -73,6 +101,32 @@ impl Report {
             }
         }
         Ok(())
+    }
+
+    /// Takes in what became of the loser, if the item is of a conflict.
+    fn settled(&mut self, item: &Item) {
+        let acts = [Side::Two, Side::One].map(|side| (item.act.of(side), item.saw.of(side).version()));
+        match item.why {
+            Why::Conflict(_) | Why::Tie(_) | Why::Clash(_) => {
+                let lost = |(act, saw): &&(&Act, Option<&Version>)| {
+                    saw.is_some() && matches!(act, Act::Put { .. } | Act::Remove)
+                };
+                self.lost.0 += acts.iter().filter(lost).count() as u64;
+            }
+            Why::Kept => {
+                self.lost.1 += 1;
+                let from = acts.iter().find_map(|(act, _)| match act {
+                    Act::Put { from: Source::Own(path) | Source::PeerAt(path), .. } => Some(path),
+                    _ => None,
+                });
+                if let Some(path) = from
+                    && (self.beside.len() < LISTED || self.options.names)
+                {
+                    self.beside.insert(path.clone(), item.path.clone());
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Two versions met; listed at the end.
@@ -123,8 +177,9 @@ impl Report {
                 (false, _) => writeln!(out, "{done}")?,
             }
         }
-        (self.small, self.more_conflicts) = (0, 0);
+        (self.small, self.more_conflicts, self.lost) = (Small::default(), 0, (0, 0));
         self.conflicts.clear();
+        self.beside.clear();
         Ok(())
     }
 
@@ -179,7 +234,9 @@ impl Report {
             some(outcome.moved, moved, ""),
             some(outcome.deleted.1, delete, " here"),
             some(outcome.deleted.0, delete, " on the other system"),
-            (self.small > 0).then(|| count(self.small, "other change", "other changes")),
+            (self.small.folders > 0).then(|| count(self.small.folders, "folder", "folders")),
+            (self.small.links > 0).then(|| count(self.small.links, "link", "links")),
+            (self.small.bits > 0).then(|| count(self.small.bits, "change", "changes") + " of permissions"),
             some(outcome.conflicts, "conflicts decided:", ""),
             some(outcome.skipped, "conflicts left:", ""),
             some(outcome.suppressed, "left out", " (by --pull, --push or what the server allows)"),
@@ -196,12 +253,18 @@ impl Report {
         }
         writeln!(out, "conflicts:")?;
         for (path, why) in &self.conflicts {
-            writeln!(out, "  {path}: {}", explained(*why))?;
+            match self.beside.get(path) {
+                None => writeln!(out, "  {path}: {}", explained(*why))?,
+                Some(beside) => {
+                    writeln!(out, "  {path}: {}, the other is kept as {beside}", explained(*why))?
+                }
+            }
         }
         if self.more_conflicts > 0 {
             writeln!(out, "  and {} more (-v lists them all)", digits(self.more_conflicts))?;
         }
-        if self.options.history && !self.options.dry_run {
+        // A loser that is kept beside the winner is nothing to look for.
+        if self.options.history && !self.options.dry_run && self.lost.0 > self.lost.1 {
             writeln!(out, "  what lost is in history on the side that held it: syncfiles history ROOT")?;
         }
         Ok(())

@@ -51,6 +51,7 @@ fn what_was_left_is_named_with_what_to_do() {
 fn conflicts_are_listed_up_to_a_screen_and_say_where_the_losers_are() {
     let mut report = Report::new(ReportOptions { history: true, ..ReportOptions::default() });
     (0..22).for_each(|n| report.conflict(&path(&format!("f{n}")), Why::Conflict(Some(Side::One))));
+    tell(&mut report, &conflict(b"f0"));
     let (out, err) = ended(&report, &Outcome { conflicts: 22, ..Outcome::default() });
     assert!(
         out.starts_with("conflicts:\n  f0: changed on both systems; the version of the other one stays\n")
@@ -58,6 +59,49 @@ fn conflicts_are_listed_up_to_a_screen_and_say_where_the_losers_are() {
     assert!(out.contains("  and 2 more (-v lists them all)\n  what lost is in history"), "{out}");
     assert!(out.ends_with("in sync: conflicts decided: 22; 1.5 s\n"), "{out}");
     assert_eq!(err, "");
+}
+
+/// A conflict that System 1 won: what System 2 held is replaced.
+fn conflict(name: &[u8]) -> Item {
+    let why = Why::Conflict(Some(Side::One));
+    Item { why, ..item(name, Side::Two, Some(file("old", 0o644, 1)), put(file("new", 0o644, 2))) }
+}
+
+fn tell(report: &mut Report, item: &Item) {
+    report.item(item, &mut Vec::new()).expect("written");
+}
+
+#[test]
+fn no_loser_is_said_to_be_in_history_where_nothing_was_displaced() {
+    let mut report = Report::new(ReportOptions { history: true, ..ReportOptions::default() });
+    report.conflict(&path("left"), Why::Conflict(None));
+    report.conflict(&path("suppressed"), Why::Conflict(Some(Side::Two)));
+    let (out, _) = ended(&report, &Outcome { conflicts: 1, skipped: 1, suppressed: 1, ..Outcome::default() });
+    assert!(out.contains("  left: ") && !out.contains("history"), "{out}");
+}
+
+#[test]
+fn a_loser_that_is_kept_beside_the_winner_is_named() {
+    let mut report = Report::new(ReportOptions { history: true, ..ReportOptions::default() });
+    report.conflict(&path("doc.txt"), Why::Conflict(Some(Side::One)));
+    tell(&mut report, &conflict(b"doc.txt"));
+    let beside = Act::Put { version: file("old", 0o644, 1), from: Source::Own(path("doc.txt")) };
+    tell(&mut report, &Item { why: Why::Kept, ..item(b"doc.conflict-1.txt", Side::Two, None, beside) });
+    let (out, _) = ended(&report, &Outcome { conflicts: 1, ..Outcome::default() });
+    let line = "  doc.txt: changed on both systems; the version of the other one stays, the other is kept as doc.conflict-1.txt\n";
+    assert!(out.contains(line) && !out.contains("history"), "{out}");
+}
+
+#[test]
+fn folders_links_and_permissions_are_counted_by_their_names() {
+    let mut report = Report::new(ReportOptions::default());
+    tell(&mut report, &item(b"d", Side::Two, None, put(folder())));
+    tell(&mut report, &item(b"e", Side::One, None, put(folder())));
+    tell(&mut report, &item(b"l", Side::Two, None, put(link("t"))));
+    let bits = Act::SetBits(file("x", 0o600, 1).bits);
+    tell(&mut report, &item(b"f", Side::Two, Some(file("x", 0o644, 1)), bits));
+    let (out, _) = ended(&report, &Outcome::default());
+    assert_eq!(out, "in sync: 2 folders, 1 link, 1 change of permissions; 1.5 s\n");
 }
 
 #[test]
