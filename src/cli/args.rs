@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Args, Command, FromArgMatches, Subcommand};
 
 use super::address::{AddressError, Root};
@@ -121,9 +121,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         Asked::Screen => return Ok(Invocation::Print(help::SCREEN.to_owned())),
         Asked::Nothing(arguments) => arguments,
     };
-    let matches = match command().try_get_matches_from(arguments) {
+    let matches = match command().try_get_matches_from(&arguments) {
         Ok(matches) => matches,
-        Err(error) => return stopped(&error),
+        Err(error) => return stopped(&error, &arguments),
     };
     let wrong = |error: clap::Error| Usage::Wrong(one_line(&error));
     let Some((_, inner)) = matches.subcommand() else {
@@ -159,6 +159,8 @@ pub fn command() -> Command {
         .subcommand_negates_reqs(true)
         .args_conflicts_with_subcommands(true)
         .arg_required_else_help(true)
+        // As in rsync: a script adds to what an alias says.
+        .args_override_self(true)
         .disable_help_subcommand(true);
     let names: Vec<String> = whole.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
     let whole = long_help_only(whole).mut_subcommand("verify", VerifyArgs::hide);
@@ -175,11 +177,47 @@ fn long_help_only(command: Command) -> Command {
 }
 
 /// Help and version are no errors; everything else becomes one line.
-fn stopped(error: &clap::Error) -> Result<Invocation, Usage> {
+fn stopped(error: &clap::Error, arguments: &[OsString]) -> Result<Invocation, Usage> {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Invocation::Print(error.to_string())),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Err(Usage::Help(help::SCREEN.to_owned())),
+        ErrorKind::ArgumentConflict if error.get(ContextKind::InvalidSubcommand).is_some() => {
+            Err(Usage::Wrong(too_many(arguments).unwrap_or_else(|| one_line(error))))
+        }
         _ => Err(Usage::Wrong(one_line(error))),
+    }
+}
+
+/// What is wrong where more than two folders seem to be named, which clap takes for a command in the wrong place.
+fn too_many(arguments: &[OsString]) -> Option<String> {
+    let more = Arg::new("more").num_args(1..).value_parser(clap::value_parser!(OsString));
+    let matches = command().arg(more).try_get_matches_from(arguments).ok()?;
+    let source = matches.get_one::<Root>("source")?;
+    let more = matches.get_one::<OsString>("more")?;
+    Some(match similar_command(source) {
+        _ if is_command(source) => misplaced(source),
+        Some(command) => format!("there is no command `{source}`: did you mean `{command}`?"),
+        None => {
+            let more = Root::Local(more.into());
+            format!("more than two folders are named: SOURCE and TARGET are two, and `{more}` is one more")
+        }
+    })
+}
+
+/// What is wrong where a command stands in the place of a folder.
+pub(super) fn misplaced(command: &Root) -> String {
+    format!("`{command}` is a command and comes first; a folder called that is written ./{command}")
+}
+
+/// The command that somebody may have meant who wrote this.
+pub(super) fn similar_command(word: &Root) -> Option<String> {
+    let bare = Command::new("syncfiles").subcommands(command().get_subcommands().cloned());
+    let error = bare.try_get_matches_from(["syncfiles".to_owned(), word.to_string()]).err()?;
+    match error.get(ContextKind::SuggestedSubcommand)? {
+        ContextValue::String(command) => Some(command.clone()),
+        // The likeliest comes last.
+        ContextValue::Strings(commands) => commands.last().cloned(),
+        _ => None,
     }
 }
 
@@ -189,11 +227,16 @@ fn one_line(error: &clap::Error) -> String {
     let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
     let parts: Vec<&str> = lines.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
     let mut joined = String::new();
+    let whole = command();
+    let hidden: Vec<&str> =
+        whole.get_arguments().filter(|arg| arg.is_hide_set()).filter_map(Arg::get_long).collect();
     for part in parts {
         let part = part.strip_prefix("error: ").unwrap_or(part);
         match part.strip_prefix("tip: ") {
             // Nobody who mistypes an option means a folder of that name.
             Some(tip) if tip.starts_with("to pass") => {}
+            // Nor one that is always on, or refused.
+            Some(tip) if hidden.iter().any(|long| tip.contains(&format!("'--{long}'"))) => {}
             Some(tip) => joined.push_str(&format!(" ({tip})")),
             None if joined.is_empty() => joined.push_str(part),
             None => joined.push_str(&format!(" {part}")),

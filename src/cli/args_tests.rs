@@ -97,7 +97,7 @@ fn a_mistyped_option_is_answered_with_the_right_one_in_one_line() {
     assert!(text.contains("--delte") && text.contains("(a similar argument exists: '--delete')"), "{text}");
     assert!(wrong("--conflict older a b").contains("keep-both"));
     assert!(wrong("a").contains("TARGET"));
-    assert!(wrong("a b c").contains("'c'"));
+    assert!(wrong("a b c").contains("SOURCE and TARGET are two, and `c` is one more"));
 }
 
 #[test]
@@ -245,7 +245,55 @@ fn the_small_commands() {
     let Ok(Invocation::Print(help)) = typed("verify --help") else { panic!("help") };
     assert!(help.contains("--quiet") && help.contains("--timeout"), "{help}");
     assert!(!["--json", "--stats", "--bwlimit"].iter().any(|option| help.contains(option)), "{help}");
-    assert!(wrong("serv docs x").contains("'x'"));
+    assert!(wrong("verfy a b").contains("there is no command `verfy`: did you mean `verify`?"));
+    assert!(wrong("--port 1 verify a b").contains("`verify` is a command and comes first"));
+}
+
+#[test]
+fn help_is_asked_for_as_a_command_too() {
+    assert!(matches!(typed("help"), Ok(Invocation::Print(text)) if text.contains("--dry-run")));
+    assert!(matches!(typed("help serve"), Ok(Invocation::Print(text)) if text.contains("--read-only")));
+    assert_eq!(sync("help docs").pair.one, Root::Local("help".into()));
+}
+
+#[test]
+fn of_an_option_that_is_typed_twice_the_last_counts() {
+    let args = sync("--delete --delete --timeout 5 --timeout 6 --conflict skip --conflict local a b");
+    assert!(args.options.decide.delete);
+    assert_eq!(args.options.connect.timeout, Some(Duration::from_secs(6)));
+    assert_eq!(args.options.decide.conflict, Some(Conflict::Local));
+    assert!(serve("serve --read-only --read-only --user a --user b x").user == Some("b".into()));
+}
+
+#[test]
+fn what_rsync_does_in_another_way_is_refused_with_what_to_write_instead() {
+    for (option, instead) in [
+        ("--backup", "syncfiles history"),
+        ("-ab", "syncfiles history"),
+        ("--link-dest=../old", "syncfiles history"),
+        ("--mkpath", "mkdir -p"),
+        ("--inplace", "in one step"),
+        ("--append", "resumed"),
+        ("--partial-dir .partial", "resumed"),
+        ("--rsync-path=/opt/bin/x", "--remote-path"),
+        ("--filter=P*.o", "--exclude and --include"),
+        ("--info=progress2", "--progress"),
+        ("--delete-before", "write --delete"),
+        ("--delete-during", "write --delete"),
+        ("--delete-after", "write --delete"),
+        ("--delete-excluded", "never touched"),
+    ] {
+        let text = wrong(&format!("{option} a b"));
+        assert!(text.contains("is not supported: ") && text.contains(instead), "{option}: {text}");
+    }
+}
+
+#[test]
+fn an_option_that_does_nothing_here_is_never_suggested() {
+    for mistyped in ["--inplce", "--acl", "--archiv", "--partal"] {
+        let text = wrong(&format!("{mistyped} a b"));
+        assert!(!text.contains("similar"), "{text}");
+    }
 }
 
 #[test]

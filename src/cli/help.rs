@@ -47,18 +47,22 @@ SOURCE and TARGET, in either order: [USER@]HOST:FOLDER[/SUB], ssh://[USER@]HOST[
 with -e also [USER@]HOST:/PATH, or a local path (one named like a command is written ./serve). At most one is remote.
 ";
 
-/// What was typed means help: `-h` as rsync has it, human-readable among other options and help where it stands alone.
+/// What was typed means help: `help` where it can be no folder, and `-h` as rsync has it, human-readable among other options and help where it stands alone.
 pub(super) enum Asked {
-    /// `syncfiles -h`.
+    /// `syncfiles -h`, `syncfiles help`.
     Screen,
     /// Anything else: these are the arguments.
     Nothing(Vec<OsString>),
 }
 
-/// Looks for a `-h` that stands alone. After a command it asks for the command's help.
+/// Looks for a `-h` or a `help` that stands alone. With a command it asks for the command's help.
 pub(super) fn asked(mut arguments: Vec<OsString>, is_command: impl Fn(&str) -> bool) -> Asked {
     match &arguments[..] {
-        [_, only] if only == "-h" => return Asked::Screen,
+        [_, only] if only == "-h" || only == "help" => return Asked::Screen,
+        [_, help, verb] if help == "help" && verb.to_str().is_some_and(&is_command) => {
+            arguments.swap(1, 2);
+            arguments[2] = "--help".into();
+        }
         [_, verb, last] if last == "-h" && verb.to_str().is_some_and(is_command) => {
             arguments[2] = "--help".into();
         }

@@ -63,7 +63,7 @@ pub struct CompareArgs {
     #[arg(help = "Leave out what matches, on both sides (gitignore patterns; also from .syncignore)")]
     exclude: Vec<OsString>,
     #[arg(long, value_name = "PATTERN", action = ArgAction::Append)]
-    #[arg(help = "Take in what an earlier pattern left out")]
+    #[arg(help = "Take in, whatever a later pattern leaves out")]
     include: Vec<OsString>,
     #[arg(long, value_name = "FILE", action = ArgAction::Append)]
     #[arg(help = "Read patterns from a file")]

@@ -7,7 +7,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command};
 
 use super::address::{Pair, Root};
-use super::args::{Usage, is_command, root};
+use super::args::{Usage, is_command, misplaced, root};
 use super::habits::RsyncHabits;
 use super::options::{CompareArgs, ConnectArgs, DecideArgs, ShowArgs};
 use crate::core::policy::{May, Policy};
@@ -18,7 +18,7 @@ use crate::core::side::Sides;
 pub struct SyncArgs {
     /// The two roots in their roles.
     pub pair: Pair,
-    /// Patterns in the order in which they were typed; the last that matches a path decides.
+    /// Patterns in the order in which they were typed; the first that matches a path decides.
     pub filters: Vec<Filter>,
     /// Everything else.
     pub options: SyncOptions,
@@ -160,9 +160,7 @@ fn pair(source: &Option<Root>, target: &Option<Root>, connect: &ConnectArgs) -> 
         return Err(Usage::Wrong("name two folders: SOURCE and TARGET".into()));
     };
     if is_command(&source) {
-        let text =
-            format!("`{source}` is a command and comes first; a folder called that is written ./{source}");
-        return Err(Usage::Wrong(text));
+        return Err(Usage::Wrong(misplaced(&source)));
     }
     let mut pair = Pair::of(source, target).map_err(|error| Usage::Wrong(error.to_string()))?;
     if let Root::Remote(remote) = &mut pair.one {

@@ -9,6 +9,7 @@ use super::road::Road;
 use super::{Stop, interrupted, places, runtime, shut_down, watch};
 use crate::cli::address::{Pair, Root};
 use crate::cli::amount::{Keep, Limit};
+use crate::cli::args::similar_command;
 use crate::cli::exit::ExitCode;
 use crate::cli::options::ShowArgs;
 use crate::cli::progress::{End, Mode, Screen, Setup};
@@ -52,7 +53,18 @@ pub(crate) fn run(args: &SyncArgs) -> Result<ExitCode, Stop> {
         return watch::run(source, &args.pair, &options, &screen);
     }
     let ended = sync_shown(source, &args.pair, &options, screen.clone());
-    finish(&screen, ended)
+    finish(&screen, ended.map_err(|stop| meant(&args.pair.one, stop)))
+}
+
+/// A folder that is not there may be a mistyped command.
+fn meant(one: &Root, mut stop: Stop) -> Stop {
+    if let (Root::Local(path), Some(command)) = (one, similar_command(one))
+        && stop.code == ExitCode::Root
+        && !Path::new(path).exists()
+    {
+        stop.line.push_str(&format!(" (did you mean the command `{command}`?)"));
+    }
+    stop
 }
 
 /// Where System 1 is.
