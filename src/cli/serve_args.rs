@@ -41,7 +41,7 @@ pub struct ServeArgs {
     /// Never remove anything here
     #[arg(long)]
     pub no_delete: bool,
-    /// Clients at a time
+    /// Clients at a time [default: 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_clients: Option<u32>,
     /// Serve one client on stdin and stdout, which an outer ssh has authenticated

@@ -58,6 +58,7 @@ pub(crate) fn run() -> Result<ExitCode, Stop> {
     show(&folder1)?;
     show(&folder2)?;
     say(&format!("\nThe displaced helloworld.py is kept: syncfiles history {}", folder2.display()));
+    say(&format!("When you have seen enough, delete it all: rm -r {}", place.0.display()));
     Ok(code)
 }
 
