@@ -82,7 +82,8 @@ pub struct Census {
 pub enum GuardError {
     /// More deletions than allowed (exit code 25).
     #[error(
-        "stopped before deleting {deletions} of {entries} entries on {}, more than --max-delete {limit}; nothing was changed; if they should go, run again with --max-delete {deletions} or 100%",
+        "stopped before deleting {deletions} of {} on {}, more than --max-delete {limit}; nothing was changed; if they should go, run again with --max-delete {deletions} or 100%",
+        counted(*entries),
         shown(*side)
     )]
     TooMany {
@@ -97,8 +98,9 @@ pub enum GuardError {
     },
     /// A side that once held entries holds none (exit code 27).
     #[error(
-        "stopped: {} is empty, but the last sync left {base} entries there; nothing was changed; if it was emptied on purpose, run again with --max-delete 100%, else without --delete to bring them back",
-        shown(*emptied)
+        "stopped: {} is empty, but the last sync left {} there; nothing was changed; if it was emptied on purpose, run again with --max-delete 100%, else without --delete to bring back what was there",
+        shown(*emptied),
+        counted(*base)
     )]
     Emptied {
         /// The empty side.
@@ -106,6 +108,11 @@ pub enum GuardError {
         /// Entries in the base.
         base: u64,
     },
+}
+
+/// Entries, counted as people do.
+fn counted(entries: u64) -> String {
+    if entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") }
 }
 
 fn shown(side: Side) -> &'static str {
@@ -191,6 +198,8 @@ mod tests {
     fn an_emptied_side_stops_the_run_even_below_the_limit() {
         let error = check(10, 10, 0, "1000").unwrap_err();
         assert_eq!(error, GuardError::Emptied { emptied: Side::Two, base: 10 });
+        let one = GuardError::Emptied { emptied: Side::Two, base: 1 }.to_string();
+        assert!(one.contains("the last sync left 1 entry there"), "{one}");
         assert_eq!(check(10, 10, 0, "100%"), Ok(()));
         assert!(
             guard(

@@ -51,7 +51,7 @@ pub enum ConnectError {
     HostKey(String),
     /// The server accepted none of the keys.
     #[error(
-        "cannot log in as {user}: the server accepted none of the keys tried ({tried}); add one to its authorized_keys"
+        "cannot log in as {user}: the server accepted none of the keys tried ({tried}); add one to its authorized_keys, or log in as the user that runs the server"
     )]
     NoKey {
         /// The name that was logged in with.
@@ -77,6 +77,16 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// The end of an SSH connection before anybody was logged in.
+    pub(super) fn broken(error: &russh::Error) -> Self {
+        Self::Protocol(match error {
+            russh::Error::Disconnect | russh::Error::HUP => {
+                "it hung up before the login; does a syncfiles server listen there?".to_owned()
+            }
+            other => other.to_string(),
+        })
+    }
+
     /// Whether it may be the byte stream's fault.
     pub fn is_lost(&self) -> bool {
         matches!(self, Self::Dial(_) | Self::Protocol(_))

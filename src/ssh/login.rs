@@ -114,7 +114,7 @@ async fn gather(
 }
 
 fn broken(error: russh::Error) -> ConnectError {
-    ConnectError::Protocol(error.to_string())
+    ConnectError::broken(&error)
 }
 
 fn no_key(user: &str, tried: &[String], notes: &[String]) -> ConnectError {

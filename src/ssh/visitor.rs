@@ -35,7 +35,11 @@ impl Verdict {
     /// The error of a handshake that was stopped.
     pub(super) fn explain(&self, stop: &Stop) -> ConnectError {
         let refusal = locked(&self.refusal).take();
-        refusal.map_or_else(|| ConnectError::Protocol(stop.to_string()), ConnectError::HostKey)
+        match (refusal, stop) {
+            (Some(why), _) => ConnectError::HostKey(why),
+            (None, Stop::Ssh(error)) => ConnectError::broken(error),
+            (None, Stop::Carrier(error)) => ConnectError::Protocol(error.to_string()),
+        }
     }
 
     fn refuse(&self, why: String) -> bool {

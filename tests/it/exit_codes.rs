@@ -62,7 +62,11 @@ fn code_10_no_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
-    world.begin_sync(port, &[]).end().expect(10).says(&["cannot connect", "refused"]);
+    world.begin_sync(port, &[]).end().expect(10).says(&[
+        "cannot connect",
+        "refused",
+        "is `syncfiles serve` running there",
+    ]);
 }
 
 #[test]
@@ -71,6 +75,8 @@ fn code_11_a_folder_that_cannot_be_used() {
     fs::write(world.two.path("file"), "").unwrap();
     world.two.run(&["folder2", "file"]).expect(11).says(&["file"]);
     world.two.run(&["history", "nowhere"]).expect(11).says(&["nowhere"]);
+    let mistyped = world.two.run(&["histroy", "folder2"]).expect(11);
+    mistyped.says(&["histroy", "(did you mean the command `history`?)"]);
 }
 
 #[test]

@@ -73,6 +73,43 @@ fn the_command_that_serve_prints_is_the_one_that_works() {
 }
 
 #[test]
+fn the_command_that_serve_prints_works_in_a_shell_whatever_the_export_is_called() {
+    let world = World::new();
+    world.folder1().write("a", "1", 10);
+    let server = world.serve_at(&["serve", "--listen", "127.0.0.1:0", "my pics=folder1"]);
+    let line = server.wait_for("on_the_other_system=");
+    let command = line.split("on_the_other_system=\"syncfiles ").nth(1).unwrap().trim_end_matches('"');
+    let script = format!("exec \"$0\" --accept-new {command}");
+    let typed = world.two.command("sh", &["-c", &script, env!("CARGO_BIN_EXE_syncfiles")]);
+    Running::start(typed).end().expect(0);
+    assert_eq!(std::fs::read_to_string(world.two.path("my pics/a")).unwrap(), "1");
+}
+
+#[test]
+fn a_server_without_any_file_of_keys_says_where_one_belongs() {
+    let world = World::new();
+    std::fs::remove_file(world.one.path(".config/syncfiles/authorized_keys")).unwrap();
+    let stopped = world.one.run(&["serve", "--listen", "127.0.0.1:0", "folder1"]).expect(5);
+    stopped.says(&["neither", ".config/syncfiles/authorized_keys nor", ".ssh/authorized_keys is there"]);
+}
+
+#[test]
+fn what_hangs_up_before_the_login_may_be_no_server_of_ours() {
+    let world = World::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let thread = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        // All that the client says first is read, or closing would be a reset.
+        let mut said = [0; 1];
+        while stream.read(&mut said).unwrap() == 1 && said != *b"\n" {}
+    });
+    let ended = world.begin_sync(port, &[]).end().expect(10);
+    thread.join().unwrap();
+    ended.says(&["it hung up before the login; does a syncfiles server listen there?"]);
+}
+
+#[test]
 fn an_unknown_host_key_is_refused_in_a_script_then_accepted_then_known_and_a_changed_one_never_is() {
     let world = World::new();
     let server = world.serve();

@@ -95,12 +95,15 @@ impl Reach {
             chacha_first: !has_aes(),
             deadline: self.deadline,
         };
-        let at = format!("{}:{}", self.host, self.port);
+        let at = address(&self.host, self.port);
         let Some(program) = self.proxy.clone() else {
             let (host, port) = (self.host.clone(), self.port);
             let dial = move || {
                 let host = host.clone();
-                async move { Ok(Box::new(tcp::connect(&host, port).await?) as Box<dyn Stream>) }
+                async move {
+                    let stream = tcp::connect(&host, port).await.map_err(advised)?;
+                    Ok(Box::new(stream) as Box<dyn Stream>)
+                }
             };
             return ssh::connect(config, dial).await.map_err(|error| SessionError::connecting(&at, error));
         };
@@ -122,6 +125,23 @@ impl Reach {
             (Err(error), _) => Err(SessionError::connecting(&at, error)),
         }
     }
+}
+
+/// As people write it: an IPv6 address in brackets.
+fn address(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// What the system said, with what to do about it.
+fn advised(error: io::Error) -> io::Error {
+    let advice = match error.kind() {
+        io::ErrorKind::ConnectionRefused => "is `syncfiles serve` running there, on this port?",
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            "are both systems on, and on the network?"
+        }
+        _ => return error,
+    };
+    io::Error::new(error.kind(), format!("{error}; {advice}"))
 }
 
 fn spawn(program: &Program, hear: &Hear, started: &Mutex<Option<Watch>>) -> io::Result<Box<dyn Stream>> {
@@ -231,4 +251,15 @@ pub(super) fn has_aes() -> bool {
     return std::arch::is_aarch64_feature_detected!("aes");
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     return false;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_address_is_shown_in_brackets() {
+        assert_eq!(address("::1", 2222), "[::1]:2222");
+        assert_eq!(address("nas", 22), "nas:22");
+    }
 }

@@ -1,6 +1,6 @@
 //! `syncfiles serve`: System 1.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -17,6 +17,7 @@ use super::sync::absolute;
 use super::{Stop, places, runtime};
 use crate::cli::exit::ExitCode;
 use crate::cli::serve_args::{DEFAULT_PORT, ServeArgs};
+use crate::core::shown::Shown;
 use crate::protocol::message::Keep;
 use crate::replica::root::Root;
 use crate::session::progress::Silent;
@@ -106,7 +107,21 @@ fn keys_file(args: &ServeArgs) -> Result<PathBuf, Stop> {
         return Ok(file.clone());
     }
     let own = places::config_home()?.join("authorized_keys");
-    if own.exists() { Ok(own) } else { Ok(places::home()?.join(".ssh/authorized_keys")) }
+    let usual = places::home()?.join(".ssh/authorized_keys");
+    // What cannot even be looked for tells why when it is read.
+    let there = |file: &Path| file.try_exists().unwrap_or(true);
+    match (there(&own), there(&usual)) {
+        (true, _) => Ok(own),
+        (false, true) => Ok(usual),
+        (false, false) => {
+            let shown = |file: &Path| Shown(file.as_os_str().as_encoded_bytes()).to_string();
+            Err(Stop::start(format_args!(
+                "nobody could log in: neither {} nor {} is there; put the public key of whoever may sync into the first",
+                shown(&own),
+                shown(&usual)
+            )))
+        }
+    }
 }
 
 /// Says on start what a user needs for the other system.
@@ -123,7 +138,10 @@ fn greet(server: &Server, fingerprint: &str, exports: &Exports, user: &str) {
     let host = if bound.ip().is_unspecified() { "THIS-HOST".to_owned() } else { bound.ip().to_string() };
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     for Export { name, path } in &exports.folders {
-        let command = format!("syncfiles {port}{user}@{host}:{name} ./{name}");
+        let roots = [format!("{user}@{host}:{name}"), format!("./{name}")];
+        // Only NUL cannot be quoted, and no name of an export has one.
+        let roots = shlex::try_join(roots.iter().map(String::as_str)).unwrap_or_default();
+        let command = format!("syncfiles {port}{roots}");
         info!(%name, folder = %path.display(), on_the_other_system = %command, "export");
     }
 }
