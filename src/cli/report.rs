@@ -256,7 +256,7 @@ impl Report {
             match self.beside.get(path) {
                 None => writeln!(out, "  {path}: {}", explained(*why))?,
                 Some(beside) => {
-                    writeln!(out, "  {path}: {}, the other is kept as {beside}", explained(*why))?
+                    writeln!(out, "  {path}: {}, what lost is kept as {beside}", explained(*why))?
                 }
             }
         }

@@ -88,7 +88,7 @@ fn a_loser_that_is_kept_beside_the_winner_is_named() {
     let beside = Act::Put { version: file("old", 0o644, 1), from: Source::Own(path("doc.txt")) };
     tell(&mut report, &Item { why: Why::Kept, ..item(b"doc.conflict-1.txt", Side::Two, None, beside) });
     let (out, _) = ended(&report, &Outcome { conflicts: 1, ..Outcome::default() });
-    let line = "  doc.txt: changed on both systems; the version of the other one stays, the other is kept as doc.conflict-1.txt\n";
+    let line = "  doc.txt: changed on both systems; the version of the other one stays, what lost is kept as doc.conflict-1.txt\n";
     assert!(out.contains(line) && !out.contains("history"), "{out}");
 }
 
