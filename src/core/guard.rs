@@ -75,6 +75,8 @@ pub struct Census {
     pub peer: u64,
     /// In the base.
     pub base: u64,
+    /// Deleted on the side that asks by the earlier rounds of a watch: they count as if this one did it.
+    pub lately: u64,
 }
 
 /// Why a run stops before anything is changed.
@@ -82,9 +84,10 @@ pub struct Census {
 pub enum GuardError {
     /// More deletions than allowed (exit code 25).
     #[error(
-        "stopped before deleting {deletions} of {} on {}, more than --max-delete {limit}; nothing was changed; if they should go, run again with --max-delete {deletions} or 100%",
+        "stopped before deleting {deletions} of {} on {}{}, more than --max-delete {limit}; nothing was changed; if they should go, run again with --max-delete {deletions} or 100%",
         counted(*entries),
-        shown(*side)
+        shown(*side),
+        by_this_watch(*lately)
     )]
     TooMany {
         /// The side that would lose them.
@@ -93,6 +96,8 @@ pub enum GuardError {
         deletions: u64,
         /// What the side holds.
         entries: u64,
+        /// How many of the removals earlier rounds of a watch have carried out.
+        lately: u64,
         /// What was allowed.
         limit: MaxDelete,
     },
@@ -113,6 +118,13 @@ pub enum GuardError {
 /// Entries, counted as people do.
 fn counted(entries: u64) -> String {
     if entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") }
+}
+
+fn by_this_watch(deletions: u64) -> String {
+    if deletions == 0 {
+        return String::new();
+    }
+    format!(", counting {deletions} that this watch has deleted in the last ten minutes")
 }
 
 fn shown(side: Side) -> &'static str {
@@ -141,11 +153,12 @@ pub fn guard(
         }
     }
     let unpaired = (0..plan.items.len()).filter(|&at| removes((at, side)) && !paired.contains(&at));
-    let deletions = unpaired.filter(|&at| !is_emptied_by_moves(plan, side, at, paired)).count() as u64;
-    if limit.allows(deletions, census.own) {
+    let now = unpaired.filter(|&at| !is_emptied_by_moves(plan, side, at, paired)).count() as u64;
+    let (deletions, entries) = (now.saturating_add(census.lately), census.own.saturating_add(census.lately));
+    if now == 0 || limit.allows(deletions, entries) {
         return Ok(());
     }
-    Err(GuardError::TooMany { side, deletions, entries: census.own, limit })
+    Err(GuardError::TooMany { side, deletions, entries, lately: census.lately, limit })
 }
 
 /// Whether an item removes a folder whose files have all moved elsewhere: a folder that was renamed and changed inside.
@@ -179,7 +192,7 @@ mod tests {
     }
 
     fn check(deletions: usize, own: u64, peer: u64, limit: &str) -> Result<(), GuardError> {
-        let census = Census { own, peer, base: own };
+        let census = Census { own, peer, base: own, lately: 0 };
         guard(&removing(deletions), Side::One, census, &BTreeSet::new(), limit.parse().unwrap())
     }
 
@@ -195,6 +208,17 @@ mod tests {
     }
 
     #[test]
+    fn what_the_rounds_of_a_watch_deleted_lately_counts_as_if_this_run_did_it() {
+        let census = Census { own: 60, peer: 60, base: 60, lately: 40 };
+        let check = |deletions| {
+            guard(&removing(deletions), Side::One, census, &BTreeSet::new(), MaxDelete::default())
+        };
+        assert_eq!((check(10), check(0)), (Ok(()), Ok(())));
+        let error = check(11).unwrap_err().to_string();
+        assert!(error.contains("51 of 100") && error.contains("counting 40 that this watch"), "{error}");
+    }
+
+    #[test]
     fn an_emptied_side_stops_the_run_even_below_the_limit() {
         let error = check(10, 10, 0, "1000").unwrap_err();
         assert_eq!(error, GuardError::Emptied { emptied: Side::Two, base: 10 });
@@ -205,7 +229,7 @@ mod tests {
             guard(
                 &removing(0),
                 Side::One,
-                Census { own: 3, peer: 0, base: 3 },
+                Census { own: 3, peer: 0, base: 3, lately: 0 },
                 &BTreeSet::new(),
                 MaxDelete::default()
             )
@@ -215,14 +239,14 @@ mod tests {
 
     #[test]
     fn both_sides_see_that_one_was_emptied() {
-        let census = Census { own: 0, peer: 10, base: 10 };
+        let census = Census { own: 0, peer: 10, base: 10, lately: 0 };
         let seen = guard(&removing(10), Side::Two, census, &BTreeSet::new(), MaxDelete::default());
         assert_eq!(seen, Err(GuardError::Emptied { emptied: Side::Two, base: 10 }));
     }
 
     #[test]
     fn moved_entries_do_not_count_as_deletions() {
-        let census = Census { own: 10, peer: 10, base: 10 };
+        let census = Census { own: 10, peer: 10, base: 10, lately: 0 };
         let paired = (0..9).collect();
         assert_eq!(guard(&removing(10), Side::One, census, &paired, MaxDelete::Percent(10)), Ok(()));
     }

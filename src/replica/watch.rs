@@ -197,7 +197,10 @@ impl Heard {
             EventKind::Modify(ModifyKind::Name(RenameMode::From)) if event.tracker().is_none() => {
                 return self.add_all();
             }
-            EventKind::Modify(ModifyKind::Name(_)) | EventKind::Create(CreateKind::Folder) => true,
+            // Also of what is gone: something else may stand there by now, of which nothing would be heard.
+            EventKind::Modify(ModifyKind::Name(_))
+            | EventKind::Create(CreateKind::Folder)
+            | EventKind::Remove(_) => true,
             _ => false,
         };
         let gone = matches!(event.kind, EventKind::Remove(_));

@@ -15,7 +15,7 @@ use super::progress::{Event, Outcome, Problem, ProblemKind, Progress};
 use super::pump::{Ahead, ahead, pump};
 use super::remembered::{Known, Remembered};
 use super::report::{account, preview};
-use super::scanned::Scanned;
+use super::scanned::{Round, Scanned};
 use super::work::{Work, wanted};
 use crate::core::base::Base;
 use crate::core::digest::Digest;
@@ -316,7 +316,8 @@ impl Run<'_> {
         self.control.send(&Message::Done).await?;
         let learned = [work.scanned.changes.clone(), work.sent_rows(), ours.index].concat();
         let learned = self.local.store_index(learned, work.scanned.since, Some(run)).await?;
-        Ok(Arc::into_inner(work).map(|work| Scanned { changes: learned, ..work.scanned }))
+        let round = Round { acted: work.acted(), deleted: ours.deleted, lately: 0 };
+        Ok(Arc::into_inner(work).map(|work| Scanned { changes: learned, round, ..work.scanned }))
     }
 
     /// Nothing differs and the base is right: from now on the digest alone says so.

@@ -1,6 +1,7 @@
 //! One side's root and the state that belongs to it, opened for one sync.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -55,6 +56,8 @@ pub struct Local {
     opening: Opening,
     /// The name under which the place of this root is remembered.
     own_place: String,
+    /// Whether what `opening` says of new roots has been used.
+    accepted: AtomicBool,
     /// System 1's root and state home, where they are on this system, too.
     beside: OnceLock<(PathBuf, PathBuf)>,
     notices: Vec<String>,
@@ -128,7 +131,17 @@ impl Local {
         };
         let (root, state, lock) = (Arc::new(root), state.map(Mutex::new), Mutex::default());
         let own_place = place.name.clone();
-        let local = Local { root, state, id, opening, own_place, beside: OnceLock::new(), notices, lock };
+        let local = Local {
+            root,
+            state,
+            id,
+            opening,
+            own_place,
+            accepted: AtomicBool::new(false),
+            beside: OnceLock::new(),
+            notices,
+            lock,
+        };
         local.take(progress)?;
         Ok(local)
     }
@@ -142,6 +155,11 @@ impl Local {
             *lock = Some(RunLock::take(state.folder(), patience, &waits).map_err(unusable)?);
         }
         Ok(())
+    }
+
+    /// From now on no other root is accepted in the place of one that is known, whatever the user said at the beginning.
+    pub(crate) fn accept_no_other(&self) {
+        self.accepted.store(true, Ordering::Relaxed);
     }
 
     /// Lets other runs have the root until it is [taken](Local::take) again.
@@ -169,7 +187,9 @@ impl Local {
         }
         let places = Places::open(&self.opening.state_home).map_err(unusable)?;
         let standing = peer.map_or(Standing::Nameless, Standing::Root);
-        let place = Place { name: place.to_owned(), places: &places, opening: &self.opening };
+        let new_root = self.opening.new_root && !self.accepted.load(Ordering::Relaxed);
+        let opening = Opening { new_root, ..self.opening.clone() };
+        let place = Place { name: place.to_owned(), places: &places, opening: &opening };
         place.known(standing)?;
         match peer {
             Some(peer) if !self.opening.look => {

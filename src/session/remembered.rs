@@ -56,6 +56,11 @@ impl Known {
         Known { keeps: true, ..Known::default() }
     }
 
+    /// What was found to be right below folders holds no more.
+    pub(super) fn forget_whole(&mut self) {
+        self.whole.clear();
+    }
+
     /// The base of `run`. Whoever takes it brings it back with [`learn`](Known::learn), or it is read again.
     fn take(&mut self, run: Id) -> Option<Base> {
         let base = self.base.take().filter(|(known, _)| *known == run);

@@ -38,6 +38,19 @@ pub(crate) struct Scanned {
     pub(crate) changes: Vec<Change>,
     /// The last write to the index that the scan knew of.
     pub(crate) since: i64,
+    /// What rounds of a watch hand on to each other.
+    pub(crate) round: Round,
+}
+
+/// What one round of a watch did to its side, and what those before it did.
+#[derive(Default)]
+pub(crate) struct Round {
+    /// Where it acted: nobody but the next look says what stands there now.
+    pub(crate) acted: Vec<RelPath>,
+    /// Entries that it deleted.
+    pub(crate) deleted: u64,
+    /// Entries that were deleted lately, before it: many small rounds must not delete what one run may not.
+    pub(crate) lately: u64,
 }
 
 /// A scan that goes on while the caller does something else.
@@ -105,7 +118,16 @@ impl Local {
         let filter = Arc::new(filter);
         let problems =
             result.problems.into_iter().map(|(path, problem)| (path, problem.to_string())).collect();
-        Ok(Scanned { snapshot, filter, started: result.started, problems, notices, changes, since })
+        Ok(Scanned {
+            snapshot,
+            filter,
+            started: result.started,
+            problems,
+            notices,
+            changes,
+            since,
+            round: Round::default(),
+        })
     }
 
     /// The SHA-256 of files of the snapshot, in their order; what is known is not made again. A file that cannot be

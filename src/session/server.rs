@@ -16,7 +16,7 @@ use super::packing::Packing;
 use super::perform::{Results, perform};
 use super::progress::Progress;
 use super::rounds::Kept;
-use super::scanned::Scanned;
+use super::scanned::{Round, Scanned};
 use super::transfer::serve_file;
 use super::work::{Work, wanted};
 use crate::core::age::Timestamp;
@@ -329,10 +329,11 @@ impl Half<'_> {
         });
         let left = results.failed.keys().filter_map(|at| work.plan.items.get(*at));
         let left = left.map(|item| item.path.clone()).collect();
+        let round = Round { acted: work.acted(), deleted: results.deleted, lately: 0 };
         self.report(&work, compared.run, results).await?;
         // Nobody waits for this any more.
         let sent = self.opened.local.store_index(work.sent_rows(), work.scanned.since, None).await?;
-        Ok((Arc::into_inner(work).map(|work| Scanned { changes: sent, ..work.scanned }), left))
+        Ok((Arc::into_inner(work).map(|work| Scanned { changes: sent, round, ..work.scanned }), left))
     }
 
     /// Serves file channels until the client says that every transfer has ended and everything needed is here.

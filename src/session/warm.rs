@@ -11,7 +11,7 @@ use super::blocking;
 use super::error::SessionError;
 use super::local::{Local, unusable};
 use super::progress::Progress;
-use super::scanned::Scanned;
+use super::scanned::{Round, Scanned};
 use crate::core::path::RelPath;
 use crate::core::shown::Shown;
 use crate::replica::filter::Rules;
@@ -28,6 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// A scan of everything is followed by a rest of so many times what it took: if changes come faster than they can be
 /// heard of, this must not be all that the machine does.
 const REST: u32 = 4;
+/// For how long a deletion counts among those that `--max-delete` allows.
+const LATELY: Duration = Duration::from_secs(600);
 
 /// See the module.
 pub(crate) struct Warm {
@@ -40,6 +42,8 @@ pub(crate) struct Warm {
     kept: Option<Scanned>,
     /// What the next round is to look at again, whatever is heard of it. It is no reason for a round.
     doubted: BTreeSet<RelPath>,
+    /// When rounds deleted how many entries here.
+    deleted: Vec<(Instant, u64)>,
     /// Until when no scan of everything is to begin by itself.
     rest: Instant,
     /// How many scans looked at everything.
@@ -59,12 +63,24 @@ impl Warm {
         let watcher = Watcher::new(&local.root, room, Box::new(move || listener.notify_one()));
         let watcher = Arc::new(watcher.map_err(unusable)?);
         let rest = Instant::now();
-        let (rules, kept, doubted) = Default::default();
-        Ok(Warm { local, watcher, heard, rules, kept, doubted, rest, scans: 0 })
+        let (rules, kept, doubted, deleted) = Default::default();
+        Ok(Warm { local, watcher, heard, rules, kept, doubted, deleted, rest, scans: 0 })
     }
 
     /// As [`Local::scan`], at the cost of what has changed since the last round where that is known.
     pub(crate) async fn scan(
+        &mut self,
+        rules: Vec<Rules>,
+        distrust: bool,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Scanned, SessionError> {
+        let mut scanned = self.look_or_scan(rules, distrust, progress).await?;
+        self.deleted.retain(|(at, _)| at.elapsed() < LATELY);
+        scanned.round.lately = self.deleted.iter().map(|(_, count)| count).sum();
+        Ok(scanned)
+    }
+
+    async fn look_or_scan(
         &mut self,
         rules: Vec<Rules>,
         distrust: bool,
@@ -108,6 +124,12 @@ impl Warm {
 
     /// Keeps what a round saw, for the next one.
     pub(crate) fn keep(&mut self, mut scanned: Scanned) {
+        let Round { acted, deleted, .. } = std::mem::take(&mut scanned.round);
+        // What was done is not in the snapshot, and a hint of it may come late: what stands there must not count as absent.
+        self.doubt(&acted);
+        let failed: Vec<_> = scanned.problems.iter().map(|(path, _)| path.clone()).collect();
+        self.doubt(&failed);
+        self.deleted.extend((deleted > 0).then(|| (Instant::now(), deleted)));
         scanned.recall();
         scanned.notices.clear();
         self.kept = Some(scanned);
@@ -173,7 +195,8 @@ fn look(
     snapshot.digest_missing();
     let (started, notices) = (found.started, found.notices);
     let (changes, since) = (found.changes, found.since);
-    Ok(Some(Scanned { snapshot, filter, started, problems, notices, changes, since }))
+    let round = Round::default();
+    Ok(Some(Scanned { snapshot, filter, started, problems, notices, changes, since, round }))
 }
 
 #[cfg(test)]
@@ -288,6 +311,30 @@ mod tests {
         assert!(seen.warm.watcher.is_clean());
         seen.round(&[]).await.unwrap();
         assert!(seen.snapshot().find(&path).is_some() && seen.warm.scans == 1);
+    }
+
+    /// A side whose own act nobody heard of took what it had received for deleted, and deleted it on the other side.
+    #[tokio::test]
+    async fn what_a_round_did_is_looked_at_in_the_next_whatever_is_heard_of_it() {
+        let mut seen = Seen::new(Room::default());
+        seen.round(&[]).await.unwrap();
+        let path = RelPath::parse(b"a/b/f").unwrap();
+        let mut scanned = seen.warm.kept.take().unwrap();
+        scanned.snapshot.put(&path, None);
+        scanned.round = Round { acted: vec![path.clone()], deleted: 3, lately: 0 };
+        seen.warm.keep(scanned);
+        seen.round(&[]).await.unwrap();
+        assert!(seen.snapshot().find(&path).is_some() && seen.warm.scans == 1);
+        // And what it deleted counts for a while.
+        let lately = async |seen: &mut Seen| {
+            let scanned = seen.warm.scan(vec![Rules::default()], false, Arc::new(Silent)).await.unwrap();
+            scanned.round.lately
+        };
+        assert_eq!(lately(&mut seen).await, 3);
+        tokio::time::pause();
+        tokio::time::advance(LATELY).await;
+        tokio::time::resume();
+        assert_eq!(lately(&mut seen).await, 0);
     }
 
     #[tokio::test]

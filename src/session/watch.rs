@@ -75,6 +75,8 @@ pub async fn watch(
     progress: Arc<dyn Progress>,
     watched: &Watched,
 ) -> Result<Infallible, SessionError> {
+    // Each round takes the root anew; until the first one others may have it, however long that takes.
+    local.leave();
     let told = Arc::new(News::new(progress));
     for notice in local.notices() {
         told.event(&Event::Notice(notice.clone()));
@@ -82,6 +84,7 @@ pub async fn watch(
     let mut watch = Watch {
         warm: Warm::new(local.clone())?,
         known: Mutex::new(Known::kept()),
+        rules: Vec::new(),
         options: Options { watch: true, ..options.clone() },
         again: none_left(),
         met: false,
@@ -119,6 +122,8 @@ struct Watch<'a> {
     watched: &'a Watched,
     warm: Warm,
     known: Mutex<Known>,
+    /// The rules of the last round.
+    rules: Vec<Rules>,
     /// When to look again at what the last round could not settle.
     again: ExponentialBackoff,
     /// Whether there has been a connection at all.
@@ -171,6 +176,11 @@ impl Watch<'_> {
         let theirs = Rules::try_from(met.welcome.rules.clone())
             .map_err(|error| SessionError::Protocol(error.to_string()))?;
         let rules = if theirs == Rules::default() { vec![rules] } else { vec![rules, theirs] };
+        if self.rules != rules {
+            // What other rules hide keeps rows of the base that these do not.
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).forget_whole();
+            self.rules = rules.clone();
+        }
         let scanned = self.warm.scan(rules, self.options.checksum, self.told.clone()).await?;
         let run = Run {
             connection,
@@ -185,8 +195,10 @@ impl Watch<'_> {
         let (outcome, scanned) = run.go(scanned).await?;
         scanned.into_iter().for_each(|scanned| self.warm.keep(scanned));
         self.warm.doubt(&outcome.raced);
-        // Whatever was doubted once has been hashed.
+        // Whatever was doubted once has been hashed; and what was accepted once is known: another new root is not meant.
         self.options.checksum = false;
+        self.options.new_root = false;
+        self.local.accept_no_other();
         Ok(outcome)
     }
 

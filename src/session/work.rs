@@ -183,11 +183,20 @@ impl Work {
 
     /// Whether this side lets the plan pass.
     pub(crate) fn guard(&self, limit: MaxDelete, peer: u64, base: u64) -> Result<(), SessionError> {
-        let census = Census { own: self.scanned.snapshot.count().0, peer, base };
+        let own = self.scanned.snapshot.count().0;
+        let census = Census { own, peer, base, lately: self.scanned.round.lately };
         guard(&self.plan, self.side, census, &self.arrangement.paired, limit).map_err(|error| {
             let code = if matches!(error, GuardError::Emptied { .. }) { 27 } else { 25 };
             SessionError::Guard { code, text: error.to_string() }
         })
+    }
+
+    /// Where this side acts.
+    pub(crate) fn acted(&self) -> Vec<RelPath> {
+        let items = self.plan.items.iter().filter(|item| *item.act.of(self.side) != Act::Nothing);
+        let moves = self.arrangement.moves.iter().chain(&self.arrangement.folder_moves);
+        let ends = moves.flat_map(|moved| [moved.from.clone(), moved.to.clone()]);
+        items.map(|item| item.path.clone()).chain(ends).collect()
     }
 
     /// What this side needs, in path order.
