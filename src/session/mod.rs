@@ -40,6 +40,7 @@ mod scanned;
 pub mod server;
 mod together;
 mod told;
+mod traces;
 mod transfer;
 mod trio;
 mod verify;

@@ -19,12 +19,11 @@ use crate::core::path::RelPath;
 use crate::core::plan::{Act, Item, Plan, Source as From};
 use crate::core::policy::Policy;
 use crate::core::side::{Side, Sides};
-use crate::core::snapshot::{File, Node};
+use crate::core::snapshot::Node;
 use crate::core::version::{Content, Version};
 use crate::protocol::message::{Failure, Need, Unhashed};
 use crate::replica::identity::Id;
 use crate::replica::incoming::Incoming;
-use crate::replica::index::{Change, Entry};
 use crate::replica::source::{Source, SourceError};
 use crate::replica::stage::{Promise, Stage, StageError, Staged};
 
@@ -61,13 +60,13 @@ pub(crate) struct Work {
 
 /// What transfers have brought so far.
 #[derive(Default)]
-struct Gathered {
+pub(super) struct Gathered {
     staged: HashMap<usize, Staged>,
     failed: BTreeMap<usize, Failure>,
     /// Bytes of each needed item that an earlier run left, and whether it is still to come.
     needs: HashMap<usize, Expected>,
     /// Hashes of this side's files that nobody knew before they were sent.
-    sent: HashMap<u32, Digest>,
+    pub(super) sent: HashMap<u32, Digest>,
 }
 
 struct Expected {
@@ -191,14 +190,6 @@ impl Work {
         })
     }
 
-    /// Where this side acts.
-    pub(crate) fn acted(&self) -> Vec<RelPath> {
-        let items = self.plan.items.iter().filter(|item| *item.act.of(self.side) != Act::Nothing);
-        let moves = self.arrangement.moves.iter().chain(&self.arrangement.folder_moves);
-        let ends = moves.flat_map(|moved| [moved.from.clone(), moved.to.clone()]);
-        items.map(|item| item.path.clone()).chain(ends).collect()
-    }
-
     /// What this side needs, in path order.
     pub(crate) fn needed(&self) -> Vec<Need> {
         self.arrangement.needs.iter().map(|&item| Need { item: item as u32, have: 0 }).collect()
@@ -254,7 +245,7 @@ impl Work {
         self.source_path(item).is_some()
     }
 
-    fn source_path(&self, item: u32) -> Option<&RelPath> {
+    pub(super) fn source_path(&self, item: u32) -> Option<&RelPath> {
         let item = self.plan.items.get(item as usize)?;
         match item.act.of(self.side.other()) {
             Act::Put { version: Version { content: Content::File { .. }, .. }, from } => match from {
@@ -356,18 +347,6 @@ impl Work {
         self.state().sent.insert(item, digest);
     }
 
-    /// What the index is to learn of the files that this side sent: no file is read again only to be hashed.
-    pub(crate) fn sent_rows(&self) -> Vec<Change> {
-        let sent = std::mem::take(&mut self.state().sent);
-        let row = |(item, digest)| {
-            let path = self.source_path(item)?;
-            let Some(Node::File(file)) = self.scanned.snapshot.find(path) else { return None };
-            let hashed = Node::File(File { sha256: Some(digest), ..file.clone() });
-            Entry::of(&hashed, self.scanned.started).map(|entry| Change::Put(path.clone(), entry))
-        };
-        sent.into_iter().filter_map(row).collect()
-    }
-
     /// A file has left this side.
     pub(crate) fn sent(&self, item: u32, ok: bool) {
         self.progress.event(&Event::Finished { id: item.into(), ok });
@@ -379,7 +358,7 @@ impl Work {
         (std::mem::take(&mut state.staged), std::mem::take(&mut state.failed))
     }
 
-    fn state(&self) -> MutexGuard<'_, Gathered> {
+    pub(super) fn state(&self) -> MutexGuard<'_, Gathered> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
