@@ -265,9 +265,10 @@ impl Model<'_> {
             let entry = self.at(loser, path).unwrap().clone();
             let (Kind::File(text) | Kind::Link(text)) = entry.kind else { continue };
             let hash = Digest::of(text.as_bytes()).to_string();
+            // A dot in the name of a folder above begins no extension.
             let (stem, extension) = match path.rsplit_once('.') {
-                Some((stem, extension)) => (stem, format!(".{extension}")),
-                None => (path.as_str(), String::new()),
+                Some((stem, extension)) if !extension.contains('/') => (stem, format!(".{extension}")),
+                _ => (path.as_str(), String::new()),
             };
             let names =
                 [8, 16, 32, 64].map(|digits| format!("{stem}.conflict-{}{extension}", &hash[..digits]));
