@@ -116,7 +116,7 @@ pub enum GuardError {
 }
 
 /// Entries, counted as people do.
-fn counted(entries: u64) -> String {
+pub(crate) fn counted(entries: u64) -> String {
     if entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") }
 }
 

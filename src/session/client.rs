@@ -19,6 +19,7 @@ use super::scanned::{Round, Scanned};
 use super::work::{Work, wanted};
 use crate::core::base::Base;
 use crate::core::digest::Digest;
+use crate::core::guard::counted;
 use crate::core::merge::Fork;
 use crate::core::moves::Wanted;
 use crate::core::path::RelPath;
@@ -340,7 +341,3 @@ impl Run<'_> {
 
 /// Skew of the two clocks from which on it is worth telling: a second.
 const SKEW: i64 = 1_000_000_000;
-
-fn counted(entries: u64) -> String {
-    if entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") }
-}

@@ -6,7 +6,6 @@ use bytes::Bytes;
 
 use super::error::SessionError;
 use super::local::Local;
-use super::scanned::Scanned;
 use super::server::Session;
 use super::warm::Warm;
 use crate::core::path::RelPath;
@@ -38,12 +37,6 @@ impl Kept {
         } else {
             Err(SessionError::broke("it began a further round about something else"))
         }
-    }
-
-    /// A round has ended: what it saw, and paths that it could not settle.
-    pub(super) fn take_back(&mut self, scanned: Option<Scanned>, left: &[RelPath]) {
-        scanned.into_iter().for_each(|scanned| self.warm.keep(scanned));
-        self.warm.doubt(left);
     }
 }
 

@@ -22,7 +22,6 @@ use super::work::{Work, wanted};
 use crate::core::age::Timestamp;
 use crate::core::digest::Digest;
 use crate::core::guard::MaxDelete;
-use crate::core::path::RelPath;
 use crate::core::policy::May;
 use crate::core::reconcile::reconcile;
 use crate::core::side::{Side, Sides};
@@ -161,14 +160,14 @@ impl Session<'_> {
         let Message::Begin(begin) = self.control.receive().await? else {
             return Err(SessionError::broke("it did not begin with a beginning"));
         };
-        let (scanned, left) = match self.answer(&local, &mut scanned).await? {
+        let scanned = match self.answer(&local, &mut scanned).await? {
             Asked::Done => {
                 local.store_index(std::mem::take(&mut scanned.changes), scanned.since, None).await?;
                 let newest = opened.runs.first().filter(|run| begin.base == Some(**run));
                 if let (Some(peer), Some(run), 2..) = (hello.root, newest, opened.runs.len()) {
                     local.confirm(Id(peer), Id(*run)).await?;
                 }
-                (Some(scanned), Vec::new())
+                Some(scanned)
             }
             Asked::Compared(rows, compared) => {
                 let half = Half { session: self, hello, begin, clock, opened };
@@ -176,7 +175,7 @@ impl Session<'_> {
             }
         };
         if let Some(kept) = kept {
-            kept.take_back(scanned, &left);
+            scanned.into_iter().for_each(|scanned| kept.warm.keep(scanned));
         }
         Ok(())
     }
@@ -281,7 +280,7 @@ impl Half<'_> {
         scanned: Scanned,
         rows: Vec<Row>,
         compared: Compared,
-    ) -> Result<(Option<Scanned>, Vec<RelPath>), SessionError> {
+    ) -> Result<Option<Scanned>, SessionError> {
         let (control, wish) = (self.session.control, &self.hello.wish);
         let tree = tree_of(rows, &scanned.snapshot, Sides { one: self.clock, two: self.begin.clock })
             .map_err(|error| SessionError::Protocol(error.to_string()))?;
@@ -307,13 +306,13 @@ impl Half<'_> {
         control.send(&Message::Agreed { guard: guard.as_ref().err().map(SessionError::refusal) }).await?;
         self.session.note(|served| served.came = Came::Planned);
         if guard.is_err() || compared.stopped {
-            return Ok((None, Vec::new()));
+            return Ok(None);
         }
         let needs = if wish.dry { work.needed() } else { work.prepare(compared.run)? };
         control.send_list(needs, |_| 16, Message::Needs).await?;
         control.send(&Message::NeedsEnd).await?;
         if wish.dry {
-            return Ok((None, Vec::new()));
+            return Ok(None);
         }
         self.session.note(|served| served.came = Came::Transferred);
         let work = Arc::new(work);
@@ -327,13 +326,11 @@ impl Half<'_> {
             served.failed = results.failed.len() as u64;
             served.came = Came::Performed;
         });
-        let left = results.failed.keys().filter_map(|at| work.plan.items.get(*at));
-        let left = left.map(|item| item.path.clone()).collect();
         let round = Round { acted: work.acted(), deleted: results.deleted, lately: 0 };
         self.report(&work, compared.run, results).await?;
         // Nobody waits for this any more.
         let sent = self.opened.local.store_index(work.sent_rows(), work.scanned.since, None).await?;
-        Ok((Arc::into_inner(work).map(|work| Scanned { changes: sent, round, ..work.scanned }), left))
+        Ok(Arc::into_inner(work).map(|work| Scanned { changes: sent, round, ..work.scanned }))
     }
 
     /// Serves file channels until the client says that every transfer has ended and everything needed is here.

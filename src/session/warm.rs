@@ -122,6 +122,11 @@ impl Warm {
         Ok(scanned)
     }
 
+    /// Whether the last round went by these rules.
+    pub(crate) fn goes_by(&self, rules: &[Rules]) -> bool {
+        self.rules == rules
+    }
+
     /// Keeps what a round saw, for the next one.
     pub(crate) fn keep(&mut self, mut scanned: Scanned) {
         let Round { acted, deleted, .. } = std::mem::take(&mut scanned.round);

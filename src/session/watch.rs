@@ -84,7 +84,6 @@ pub async fn watch(
     let mut watch = Watch {
         warm: Warm::new(local.clone())?,
         known: Mutex::new(Known::kept()),
-        rules: Vec::new(),
         options: Options { watch: true, ..options.clone() },
         again: none_left(),
         met: false,
@@ -122,8 +121,6 @@ struct Watch<'a> {
     watched: &'a Watched,
     warm: Warm,
     known: Mutex<Known>,
-    /// The rules of the last round.
-    rules: Vec<Rules>,
     /// When to look again at what the last round could not settle.
     again: ExponentialBackoff,
     /// Whether there has been a connection at all.
@@ -176,10 +173,9 @@ impl Watch<'_> {
         let theirs = Rules::try_from(met.welcome.rules.clone())
             .map_err(|error| SessionError::Protocol(error.to_string()))?;
         let rules = if theirs == Rules::default() { vec![rules] } else { vec![rules, theirs] };
-        if self.rules != rules {
+        if !self.warm.goes_by(&rules) {
             // What other rules hide keeps rows of the base that these do not.
             self.known.lock().unwrap_or_else(PoisonError::into_inner).forget_whole();
-            self.rules = rules.clone();
         }
         let scanned = self.warm.scan(rules, self.options.checksum, self.told.clone()).await?;
         let run = Run {
