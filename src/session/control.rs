@@ -81,6 +81,11 @@ impl Control {
         self.pulse.waiting()
     }
 
+    /// Waits until `peer` has said that it serves this end, which may be saying its first message already.
+    pub(crate) async fn served(&self, peer: &str) -> Result<(), SessionError> {
+        self.connection.served().await.map_err(|error| SessionError::connecting(peer, error))
+    }
+
     /// Ends the session: tells the other end what went wrong here, or finds out what went wrong there.
     pub(crate) async fn end<T>(&self, result: Result<T, SessionError>) -> Result<T, SessionError> {
         let result = match result {

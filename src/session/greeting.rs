@@ -46,6 +46,7 @@ pub(crate) async fn greet(
     };
     let sent = options.clock.now();
     control.send_bytes(codec::encode_hello(&hello)?).await?;
+    control.served(&remote.name).await?;
     let mut answer = control.receive_bytes().await?;
     // What System 1 said while it still waited for this round: what it speaks of, this round will find.
     if options.watch && matches!(codec::decode(&answer), Ok(Message::Changed)) {

@@ -76,6 +76,17 @@ pub struct ClientConfig {
 /// # Errors
 /// See [`ConnectError`]; nothing is left behind.
 pub async fn connect(config: ClientConfig, dial: impl Dial) -> Result<Connection, ConnectError> {
+    let connection = enter(config, dial).await?;
+    connection.served().await?;
+    Ok(connection)
+}
+
+/// Connects and logs in, as [`connect`], but does not wait for the server's word that it serves us: control messages that are
+/// sent at once arrive a round trip earlier. Whoever calls this waits for [`Connection::served`] before opening a channel.
+///
+/// # Errors
+/// See [`ConnectError`]; nothing is left behind.
+pub async fn enter(config: ClientConfig, dial: impl Dial) -> Result<Connection, ConnectError> {
     let dialer = Dialer { config, dial: Box::new(dial), host_key: OnceLock::new() };
     let trunk = dialer.set_up(dialer.config.login.clone()).await?;
     Ok(Connection::new(trunk, Some(Arc::new(dialer))))
@@ -94,7 +105,7 @@ impl Dialer {
         &self.config.flow
     }
 
-    /// Makes an SSH connection. Where a server lost its patience while a person was asked, it is made once more: the answer
+    /// Makes an SSH connection, up to its link. Where a server lost its patience while a person was asked, it is made once more: the answer
     /// is known now.
     pub(super) async fn set_up(&self, login: Login) -> Result<Trunk, ConnectError> {
         match self.attempt(login.clone()).await {
@@ -148,12 +159,12 @@ impl Dialer {
         log_in(&mut handle, &self.config.user, login, &verdict.asking).await?;
         link.trust();
         let handle = Arc::new(handle);
-        self.greet(link, handle.clone()).await?;
+        self.open_link(link, handle.clone()).await?;
         Ok(handle)
     }
 
-    /// Opens the link channel and waits for the server's hello.
-    async fn greet(
+    /// Opens the link channel and says hello.
+    async fn open_link(
         &self,
         link: &Arc<Link>,
         handle: Arc<client::Handle<Visitor>>,
@@ -173,11 +184,19 @@ impl Dialer {
         }
         port.data(first.freeze()).await.map_err(|error| failed(&error))?;
         tokio::spawn(write_link(link.clone(), port));
-        match link.greeting().await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(refusal)) => Err(ConnectError::Refused(refusal)),
-            Err(CarrierError::Abandoned) => Err(ConnectError::Refused("it does not serve syncfiles".into())),
-            Err(cause) => Err(failed(&cause)),
+        Ok(())
+    }
+
+    /// Waits for the server's hello, for as long as connecting may take.
+    pub(super) async fn served(&self, link: &Link) -> Result<(), ConnectError> {
+        match tokio::time::timeout(self.config.deadline, link.greeting()).await {
+            Ok(Ok(Ok(_))) => Ok(()),
+            Ok(Ok(Err(refusal))) => Err(ConnectError::Refused(refusal)),
+            Ok(Err(CarrierError::Abandoned)) => {
+                Err(ConnectError::Refused("it does not serve syncfiles".into()))
+            }
+            Ok(Err(cause)) => Err(ConnectError::Protocol(cause.to_string())),
+            Err(_) => Err(ConnectError::TimedOut(self.config.deadline.as_secs())),
         }
     }
 

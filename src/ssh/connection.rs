@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::channel::Channel;
 use super::client::Dialer;
-use super::error::CarrierError;
+use super::error::{CarrierError, ConnectError};
 use super::flow::charge;
 use super::frame::MAX_MESSAGE;
 use super::mailbox::Mail;
@@ -38,6 +38,19 @@ impl Connection {
 
     fn inner(&self) -> &Arc<Inner> {
         &self.0.0
+    }
+
+    /// Waits until the server has said that it serves this client; at the server there is nothing to wait for.
+    ///
+    /// # Errors
+    /// It does not, or said nothing for as long as connecting may take.
+    pub async fn served(&self) -> Result<(), ConnectError> {
+        let inner = self.inner();
+        let Some(dialer) = &inner.dialer else { return Ok(()) };
+        match inner.oldest() {
+            Ok(link) => dialer.served(&link).await,
+            Err(cause) => Err(ConnectError::Protocol(cause.to_string())),
+        }
     }
 
     /// Opens a channel; at the client only. The server gets it from [`accept`](Self::accept) with the first bytes sent.

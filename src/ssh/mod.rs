@@ -33,7 +33,7 @@ mod visitor;
 mod wait;
 
 pub use channel::{Channel, ChannelReader, ChannelWriter, Chunk};
-pub use client::{ClientConfig, Dial, HostCheck, Later, connect};
+pub use client::{ClientConfig, Dial, HostCheck, Later, connect, enter};
 pub use connection::Connection;
 pub use error::{CarrierError, ConnectError};
 pub use flow::Flow;

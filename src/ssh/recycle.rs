@@ -120,6 +120,7 @@ async fn succeed(sync: &Weak<Inner>, dialer: &Dialer) -> Result<(), ConnectError
         cause = old.link.until_ended() => return Err(failed(&cause)),
     }
     let trunk = dialer.set_up(Login::Keys(vec![Arc::new(key)])).await?;
+    dialer.served(&trunk.link).await?;
     match sync.upgrade() {
         Some(sync) => sync.attach(trunk),
         None => trunk.link.outbox.say_farewell(),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use russh::keys::{PrivateKey, PublicKey};
 use syncfiles::ssh::{
     CarrierError, Channel, ClientConfig, ConnectError, Connection, Flow, Host, Login, Peer, Server,
-    ServerConfig, Stream, connect,
+    ServerConfig, Stream, connect, enter,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
@@ -699,6 +699,30 @@ async fn a_client_too_many_is_told_so_and_a_panic_ends_one_connection_only() {
         while site.client(&flow).await.is_err() {
             tokio::task::yield_now().await;
         }
+        drop((one, two));
+        site.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_enters_may_speak_at_once_and_is_told_later_whether_it_is_served() {
+    in_time(async {
+        let flow = Flow::default();
+        let handler = |connection: Connection, _: Peer| async move {
+            let word = connection.receive().await.unwrap().unwrap();
+            connection.send(word).await.unwrap();
+            let _ = connection.receive().await;
+        };
+        let site = Site::serving(&flow, |config| config.max_clients = 1, handler).await;
+        let early = || enter(client_config(Login::Keys(vec![site.key.clone()]), &flow), tcp(site.address));
+        let one = early().await.unwrap();
+        one.send(Bytes::from_static(b"echo")).await.unwrap();
+        assert_eq!(one.receive().await.unwrap().unwrap(), "echo");
+        assert_eq!(one.served().await, Ok(()));
+        let two = early().await.unwrap();
+        let _ = two.send(Bytes::from_static(b"echo")).await;
+        assert!(matches!(two.served().await, Err(ConnectError::Refused(_))));
         drop((one, two));
         site.stop().await;
     })

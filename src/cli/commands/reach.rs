@@ -85,7 +85,7 @@ impl Reach {
         self.ear.tell(progress);
     }
 
-    /// Connects and logs in.
+    /// Connects and logs in. The session asks whether it is [served](Connection::served).
     pub(crate) async fn connect(&self) -> Result<Connection, SessionError> {
         let config = ClientConfig {
             user: self.user.clone(),
@@ -105,7 +105,7 @@ impl Reach {
                     Ok(Box::new(stream) as Box<dyn Stream>)
                 }
             };
-            return ssh::connect(config, dial).await.map_err(|error| SessionError::connecting(&at, error));
+            return ssh::enter(config, dial).await.map_err(|error| SessionError::connecting(&at, error));
         };
         let started: Arc<Mutex<Option<Watch>>> = Arc::default();
         let watch = started.clone();
