@@ -4,7 +4,7 @@
 
 pub mod age;
 pub mod base;
-pub mod chunk;
+pub mod block;
 mod contest;
 mod decision;
 pub mod digest;
@@ -19,6 +19,7 @@ pub mod plan;
 pub mod policy;
 pub mod question;
 pub mod reconcile;
+pub mod roll;
 pub mod settled;
 pub mod shown;
 pub mod side;

@@ -10,7 +10,7 @@ use bytes::{Buf, BytesMut};
 use thiserror::Error;
 
 use super::packed::unpack;
-use crate::core::chunk::{Chunk, Cutting};
+use crate::core::block::{Block, Grid, STRONG_BITS};
 use crate::core::digest::Digest;
 
 /// The most bytes in one frame: what fits, with its head, in one packet of the carrier.
@@ -20,17 +20,17 @@ pub const HEAD: usize = 4;
 /// Bytes of an encoded [`Opening`].
 pub const OPENING: usize = 13;
 
-/// Bytes of an encoded [`Chunk`].
-const CHUNK: usize = 9;
-/// The most chunks in one frame.
-pub const CHUNKS: usize = MAX_FRAME / CHUNK;
+/// Bytes of a [`Block`] as it is told.
+const TOLD: usize = 4 + STRONG_BITS as usize / 8;
+/// The most blocks in one frame.
+pub const BLOCKS: usize = MAX_FRAME / TOLD;
 
 /// The first bytes on a file's channel, from System 2: 1 byte (1 push, 2 pull; 3 and 4 the same as a delta), item (4, big-endian), offset (8).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Opening {
     /// Whether System 2 sends the content (else it asks System 1 to).
     pub push: bool,
-    /// Whether the receiver tells the chunks of the version that it has, and the sender copies from that.
+    /// Whether the receiver tells the blocks of the version that it has, and the sender copies from that.
     pub delta: bool,
     /// Index into the plan.
     pub item: u32,
@@ -53,10 +53,10 @@ pub enum Frame<'a> {
         /// One line for the report, not yet escaped.
         text: Vec<u8>,
     },
-    /// Kind 4, from the receiver: how the version that it has is cut.
-    Cutting(Cutting),
-    /// Kind 5, from the receiver: chunks of that version, in order; none at the end of the list.
-    Chunks(Vec<Chunk>),
+    /// Kind 4, from the receiver: in which blocks it tells the version that it has.
+    Grid(Grid),
+    /// Kind 5, from the receiver: weak and strong hash of blocks of that version, in order; none at the end of the list.
+    Blocks(Vec<(u32, u64)>),
     /// Kind 6: content as in the version that the receiver has.
     Copy {
         /// Where it is there.
@@ -119,20 +119,20 @@ pub fn put_abort(bytes: &mut BytesMut, changed: bool, text: &str) {
     bytes.extend_from_slice(text);
 }
 
-/// Appends how the receiver's version is cut.
-pub fn put_cutting(bytes: &mut BytesMut, cutting: &Cutting) {
-    bytes.extend_from_slice(&head(4, CUTTING));
-    bytes.extend_from_slice(&[cutting.log2()]);
-    bytes.extend_from_slice(cutting.key());
+/// Appends in which blocks the receiver tells its version.
+pub fn put_grid(bytes: &mut BytesMut, grid: &Grid) {
+    bytes.extend_from_slice(&head(4, GRID));
+    bytes.extend_from_slice(&[grid.log2()]);
+    bytes.extend_from_slice(&grid.seed().to_be_bytes());
 }
 
-/// Appends one frame of at most [`CHUNKS`] chunks; more are not told.
-pub fn put_chunks(bytes: &mut BytesMut, chunks: &[Chunk]) {
-    let chunks = &chunks[..chunks.len().min(CHUNKS)];
-    bytes.extend_from_slice(&head(5, CHUNK * chunks.len()));
-    for chunk in chunks {
-        bytes.extend_from_slice(&chunk.length.to_be_bytes()[1..]);
-        bytes.extend_from_slice(&chunk.hash.to_be_bytes()[2..]);
+/// Appends one frame of at most [`BLOCKS`] blocks; more are not told.
+pub fn put_blocks(bytes: &mut BytesMut, blocks: &[Block]) {
+    let blocks = &blocks[..blocks.len().min(BLOCKS)];
+    bytes.extend_from_slice(&head(5, TOLD * blocks.len()));
+    for block in blocks {
+        bytes.extend_from_slice(&block.weak.to_be_bytes());
+        bytes.extend_from_slice(&block.strong.to_be_bytes()[8 - (TOLD - 4)..]);
     }
 }
 
@@ -143,8 +143,8 @@ pub fn put_copy(bytes: &mut BytesMut, offset: u64, length: u64) {
     bytes.extend_from_slice(&length.to_be_bytes());
 }
 
-/// Bytes of an encoded [`Cutting`].
-const CUTTING: usize = 17;
+/// Bytes of an encoded [`Grid`].
+const GRID: usize = 9;
 const MAX_TEXT: usize = 1000;
 /// The kind of a compressed frame.
 pub(super) const PACKED: u8 = 3;
@@ -195,9 +195,9 @@ impl FrameReader {
                     self.held.clear();
                 }
                 PACKED if (1..=MAX_FRAME).contains(&length) => return self.small(bytes, length, packed),
-                4 if length == CUTTING => return self.small(bytes, length, cutting),
-                5 if length <= MAX_FRAME && length.is_multiple_of(CHUNK) => {
-                    return self.small(bytes, length, chunks);
+                4 if length == GRID => return self.small(bytes, length, grid),
+                5 if length <= MAX_FRAME && length.is_multiple_of(TOLD) => {
+                    return self.small(bytes, length, blocks);
                 }
                 6 if length == 16 => return self.small(bytes, length, copy),
                 1 if length == 32 => return self.small(bytes, length, end),
@@ -236,18 +236,16 @@ fn end<'a>(content: &[u8]) -> Option<Frame<'a>> {
     Some(Frame::End(Digest(content.try_into().ok()?)))
 }
 
-fn cutting<'a>(content: &[u8]) -> Option<Frame<'a>> {
-    let (&log2, key) = content.split_first()?;
-    Cutting::new(log2, key.try_into().ok()?).map(Frame::Cutting)
+fn grid<'a>(mut content: &[u8]) -> Option<Frame<'a>> {
+    Grid::new(content.try_get_u8().ok()?, content.try_get_u64().ok()?).map(Frame::Grid)
 }
 
-fn chunks<'a>(mut content: &[u8]) -> Option<Frame<'a>> {
-    let mut chunks = Vec::with_capacity(content.len() / CHUNK);
-    while content.remaining() >= CHUNK {
-        let length = content.get_uint(3) as u32;
-        chunks.push(Chunk { length, hash: content.get_uint(6) });
+fn blocks<'a>(mut content: &[u8]) -> Option<Frame<'a>> {
+    let mut blocks = Vec::with_capacity(content.len() / TOLD);
+    while content.remaining() >= TOLD {
+        blocks.push((content.get_u32(), content.get_uint(TOLD - 4)));
     }
-    Some(Frame::Chunks(chunks))
+    Some(Frame::Blocks(blocks))
 }
 
 fn copy<'a>(mut content: &[u8]) -> Option<Frame<'a>> {

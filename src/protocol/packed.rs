@@ -85,6 +85,7 @@ pub(super) fn unpack(packed: &[u8]) -> Result<Vec<u8>, FrameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::digest::Digest;
     use crate::protocol::frame::{Frame, FrameReader};
     use proptest::prelude::*;
 
@@ -100,8 +101,7 @@ mod tests {
     fn what_does_not_shrink_is_not_packed() {
         let mut bytes = BytesMut::from(&b"before"[..]);
         let noise: Vec<u8> = (0..4000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-        let noise: Vec<u8> =
-            noise.chunks(32).flat_map(|part| blake3::hash(part).as_bytes().to_vec()).collect();
+        let noise: Vec<u8> = noise.chunks(32).flat_map(|part| Digest::of(part).0).collect();
         assert!(!put_packed(&mut bytes, &noise));
         assert!(!put_packed(&mut bytes, b""));
         assert!(!put_packed(&mut bytes, &vec![0; MAX_UNPACKED + 1]));

@@ -1,19 +1,27 @@
 //! What of a file the other side has already: the new version is said in ranges of the old one and bytes.
 //!
-//! The other side tells its chunks while it cuts them, and finding goes on beside that: behind a chunk that was found,
-//! the one expected next is compared first, so that unchanged content is not even cut on this side.
+//! Tridgell's algorithm: the old version is known in blocks of equal length, and a rolling checksum finds them at any place
+//! of the new one. But it rolls only where it must: behind a block that was found, the one expected next is compared first,
+//! with the strong hash alone; and behind one that was overwritten in its place, the one after that.
+//!
+//! The other side tells its blocks while it reads them, and finding goes on beside that.
 
-use std::collections::HashMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::ops::Range;
 
-use super::chunks::{Window, cut, name};
-use crate::core::chunk::{Chunk, Cutting, MAX_CHUNKS};
+use super::blocks::Window;
+use super::known::{Known, List};
+use crate::core::block::{Block, Grid};
+use crate::core::roll::Roll;
 
-/// How far around the place where something was last found the other side's chunks must be known before a chunk
-/// counts as new: 64 MiB.
-const REACH: u64 = 64 << 20;
-/// After so many new bytes in a row nothing more is taken for new before all of the other side's chunks are known.
+/// How far around the place where something was last found the other side's blocks must be known before something
+/// counts as new: 16 MiB.
+const REACH: u64 = 16 << 20;
+/// After so many new bytes in a row nothing more is taken for new before all of the other side's blocks are known, and
+/// only one place in [`STRIDE`] is looked at: what is all new costs little, and what begins again is found soon after.
 const PATIENCE: u64 = 8 << 20;
+const STRIDE: usize = 8;
+/// How often a weak checksum may deceive at the places of one block's length, before the rest of them counts as new.
+const DECEIVED: usize = 16;
 
 /// A piece of the new version.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,108 +37,27 @@ pub enum Piece<'a> {
     Literal(&'a [u8]),
 }
 
-/// What the other side has told of its old version so far. One thread tells, another finds.
-#[derive(Debug)]
-pub struct Known {
-    list: Mutex<List>,
-    grown: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct List {
-    cutting: Option<Cutting>,
-    /// Where each begins, and what it is.
-    chunks: Vec<(u64, Chunk)>,
-    by_hash: HashMap<u64, u32>,
-    /// Bytes of the old version that they make up, and that there are.
-    covered: u64,
-    size: u64,
-    ended: bool,
-}
-
-impl Known {
-    /// Of an old version of `size` bytes nothing is known yet.
-    pub fn new(size: u64) -> Known {
-        Known { list: Mutex::new(List { size, ..List::default() }), grown: Condvar::new() }
-    }
-
-    /// It is cut like this.
-    pub fn begin(&self, cutting: Cutting) {
-        self.lock().cutting.get_or_insert(cutting);
-        self.grown.notify_all();
-    }
-
-    /// It goes on with these chunks. False if that is more than there is of it, or more than is kept.
-    pub fn add(&self, chunks: &[Chunk]) -> bool {
-        let mut list = self.lock();
-        for &chunk in chunks {
-            let (at, number) = (list.covered, list.chunks.len());
-            let covered = at.saturating_add(chunk.length.into());
-            if list.cutting.is_none() || number >= MAX_CHUNKS || covered > list.size || chunk.length == 0 {
-                return false;
-            }
-            list.chunks.push((at, chunk));
-            list.by_hash.entry(chunk.hash).or_insert(number as u32);
-            list.covered = covered;
-        }
-        self.grown.notify_all();
-        true
-    }
-
-    /// No more will be told.
-    pub fn end(&self) {
-        self.lock().ended = true;
-        self.grown.notify_all();
-    }
-
-    fn cutting(&self) -> Option<Cutting> {
-        self.until(|list| list.cutting.is_some()).cutting
-    }
-
-    /// The chunk of a number, once it is told.
-    fn at(&self, number: usize) -> Option<(u64, Chunk)> {
-        self.until(|list| list.chunks.len() > number).chunks.get(number).copied()
-    }
-
-    /// The number of a chunk like this one, once all chunks before `offset` are told.
-    fn find(&self, chunk: Chunk, offset: u64) -> Option<usize> {
-        let list = self.until(|list| list.covered >= offset.min(list.size));
-        let number = *list.by_hash.get(&chunk.hash)? as usize;
-        list.chunks.get(number).filter(|(_, found)| *found == chunk).map(|_| number)
-    }
-
-    fn until(&self, enough: impl Fn(&List) -> bool) -> MutexGuard<'_, List> {
-        let mut list = self.lock();
-        while !list.ended && !enough(&list) {
-            list = self.grown.wait(list).unwrap_or_else(PoisonError::into_inner);
-        }
-        list
-    }
-
-    fn lock(&self) -> MutexGuard<'_, List> {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Says the new version, which `read` gives, in pieces, in order; ends early with an error of either.
 pub fn delta<E>(
     known: &Known,
     mut read: impl FnMut(&mut [u8]) -> Result<usize, E>,
     mut emit: impl FnMut(Piece<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let Some(cutting) = known.cutting() else { return all_new(read, emit) };
-    let mut window = Window::new(cutting.longest());
-    let mut search = Search { known, cutting, expected: Some(0), reached: 0, missed: 0 };
+    let Some(grid) = known.grid() else { return all_new(read, emit) };
+    let mut window = Window::new(2 * grid.length());
+    let mut search = Search { known, grid, expected: Some(0), reached: 0, missed: 0 };
     loop {
-        let content = window.fill(cutting.longest(), &mut read)?;
+        let content = window.fill(2 * grid.length(), &mut read)?;
         if content.is_empty() {
             return Ok(());
         }
-        let (length, offset) = search.first(content);
-        let content = window.take(length);
-        match offset {
-            Some(offset) => emit(Piece::Copy { offset, length: length as u64 })?,
-            None => emit(Piece::Literal(content))?,
+        let Step { new, found } = search.step(content);
+        if new > 0 {
+            emit(Piece::Literal(window.take(new)))?;
+        }
+        if let Some((offset, block)) = found {
+            window.take(block.length as usize);
+            emit(Piece::Copy { offset, length: block.length.into() })?;
         }
     }
 }
@@ -149,10 +76,16 @@ fn all_new<E>(
     }
 }
 
+/// What is next in the new version: bytes that are new, and then perhaps a block of the old one.
+struct Step {
+    new: usize,
+    found: Option<(u64, Block)>,
+}
+
 struct Search<'a> {
     known: &'a Known,
-    cutting: Cutting,
-    /// The chunk behind the one that was found last.
+    grid: Grid,
+    /// The block behind the one that was found last.
     expected: Option<usize>,
     /// Where in the old version the last one that was found ends.
     reached: u64,
@@ -161,53 +94,102 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// The length of the first piece of `content`, and where it is in the old version.
-    fn first(&mut self, content: &[u8]) -> (usize, Option<u64>) {
-        if let Some((offset, length)) = self.as_expected(content) {
-            return (length, Some(offset));
-        }
-        let chunk = name(&self.cutting, &content[..cut(&self.cutting, content)]);
-        let reach = self.reached.saturating_add(self.missed).saturating_add(REACH);
-        let known_to = if self.missed > PATIENCE { u64::MAX } else { reach };
-        let found = self.known.find(chunk, known_to).and_then(|number| {
-            let (offset, _) = self.known.at(number)?;
-            self.found(number, offset, chunk.length);
-            Some(offset)
-        });
-        if found.is_none() {
-            self.missed += u64::from(chunk.length);
-            self.expected = None;
-        }
-        (chunk.length as usize, found)
+    /// The first step through `content`, which is at least two blocks long or all that is left.
+    fn step(&mut self, content: &[u8]) -> Step {
+        self.as_expected(content).or_else(|| self.overwritten(content)).unwrap_or_else(|| self.anywhere(content))
     }
 
-    fn as_expected(&mut self, content: &[u8]) -> Option<(u64, usize)> {
+    /// The block that is expected is there.
+    fn as_expected(&mut self, content: &[u8]) -> Option<Step> {
         let number = self.expected?;
-        let (offset, expected) = self.known.at(number)?;
-        let length = expected.length as usize;
-        if name(&self.cutting, content.get(..length)?) != expected {
-            return None;
-        }
-        self.found(number, offset, expected.length);
-        Some((offset, length))
+        let found = self.known.at(number).filter(|(_, block)| self.begins(content, block))?;
+        Some(self.found(number, found, 0))
     }
 
-    fn found(&mut self, number: usize, offset: u64, length: u32) {
-        (self.expected, self.reached, self.missed) = (Some(number + 1), offset + u64::from(length), 0);
+    /// Something as long as the block that is expected, and then the one behind that.
+    fn overwritten(&mut self, content: &[u8]) -> Option<Step> {
+        let number = self.expected?;
+        let length = self.known.at(number)?.1.length as usize;
+        let found = self.known.at(number + 1);
+        let found = found.filter(|(_, block)| self.begins(content.get(length..).unwrap_or_default(), block))?;
+        Some(self.found(number + 1, found, length))
     }
+
+    /// Any block, at the first place where there is one.
+    fn anywhere(&mut self, content: &[u8]) -> Step {
+        self.expected = None;
+        let length = self.grid.length();
+        let Some(last) = content.len().checked_sub(length) else { return self.all_new(content.len()) };
+        let hopeless = self.missed > PATIENCE;
+        let reach = self.reached.saturating_add(self.missed).saturating_add(REACH);
+        let list = self.known.covering(if hopeless { u64::MAX } else { reach });
+        let places = 0..if hopeless { last.min(length) } else { last } + 1;
+        let end = places.end;
+        match find(&list, &self.grid, content, places) {
+            Some((new, number, found)) => self.found(number, found, new),
+            // A block may yet begin at any place that was not looked at, unless too much was new already.
+            None => self.all_new(if hopeless { (STRIDE * length).min(content.len()) } else { end }),
+        }
+    }
+
+    fn begins(&self, content: &[u8], block: &Block) -> bool {
+        content.get(..block.length as usize).is_some_and(|content| self.grid.strong(content) == block.strong)
+    }
+
+    fn found(&mut self, number: usize, found: (u64, Block), new: usize) -> Step {
+        (self.expected, self.reached, self.missed) = (Some(number + 1), found.0 + u64::from(found.1.length), 0);
+        Step { new, found: Some(found) }
+    }
+
+    fn all_new(&mut self, new: usize) -> Step {
+        self.missed = self.missed.saturating_add(new as u64);
+        Step { new, found: None }
+    }
+}
+
+/// The first of `places` in `content` where a block of the list begins; its number, and what [`List::at`] says of it.
+fn find(
+    list: &List,
+    grid: &Grid,
+    content: &[u8],
+    places: Range<usize>,
+) -> Option<(usize, usize, (u64, Block))> {
+    let length = grid.length();
+    let mut roll = Roll::new(&content[..length]);
+    let mut deceived = 0;
+    for at in places {
+        let mut alike = list.like(roll.sum()).peekable();
+        if alike.peek().is_some() && deceived <= DECEIVED * (1 + at / length) {
+            let strong = grid.strong(&content[at..at + length]);
+            let placed = |number| Some((at, number, list.at(number)?));
+            let found = alike.filter_map(placed).find(|(_, _, (_, block))| block.strong == strong);
+            if found.is_some() {
+                return found;
+            }
+            deceived += 1;
+        }
+        if let Some(&next) = content.get(at + length) {
+            roll.step(content[at], next);
+        }
+    }
+    None
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::chunks::chunks;
+    use super::super::blocks::blocks;
     use super::*;
     use proptest::prelude::*;
     use std::convert::Infallible;
+    use twox_hash::XxHash3_64;
 
     fn noise(size: usize, seed: u64) -> Vec<u8> {
         let mut bytes = vec![0; size];
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+        let words = bytes.chunks_mut(8).zip(0u64..);
+        words.for_each(|(word, at)| {
+            let noise = XxHash3_64::oneshot_with_seed(seed, &at.to_le_bytes()).to_le_bytes();
+            word.copy_from_slice(&noise[..word.len()]);
+        });
         bytes
     }
 
@@ -221,13 +203,13 @@ mod tests {
     }
 
     /// The new version as the other side makes it, and how much of it was new.
-    fn told(old: &[u8], new: &[u8], key: u8) -> (Vec<u8>, usize) {
-        let (known, cutting) = (Known::new(old.len() as u64), Cutting::of_size(old.len() as u64, [key; 16]));
+    fn told(old: &[u8], new: &[u8], seed: u64) -> (Vec<u8>, usize) {
+        let (known, grid) = (Known::new(old.len() as u64), Grid::of_size(old.len() as u64, seed));
         let (mut made, mut fresh) = (Vec::new(), 0);
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                known.begin(cutting);
-                chunks(&cutting, reading(old), |chunk| known.add(&[chunk])).unwrap();
+                known.begin(grid);
+                blocks(&grid, reading(old), |block| known.add(&[block])).unwrap();
                 known.end();
             });
             let emit = |piece: Piece<'_>| {
@@ -291,14 +273,14 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
-        fn any_edit_arrives_and_little_of_it_is_new(size in 0usize..400_000, key: u8, edits in proptest::collection::vec(edit(), 0..4)) {
+        fn any_edit_arrives_and_little_of_it_is_new(size in 0usize..400_000, seed: u64, edits in proptest::collection::vec(edit(), 0..4)) {
             let old = noise(size, 1);
             let mut new = old.clone();
             edits.iter().zip(2..).for_each(|(edit, seed)| apply(&mut new, edit, seed));
-            let (made, fresh) = told(&old, &new, key);
+            let (made, fresh) = told(&old, &new, seed);
             prop_assert!(made == new);
-            // Each edit: what it wrote, and at most a few chunks of at most 16 KiB at each of its up to three ends.
-            prop_assert!(fresh <= edits.len() * (20_000 + 3 * 4 * 16_384), "{fresh} of {}", new.len());
+            // Each edit: what it wrote, a block at each of its up to three ends, and what it left of the file's last one.
+            prop_assert!(fresh <= edits.len() * (20_000 + 4 * 4096), "{fresh} of {}", new.len());
         }
     }
 
@@ -310,16 +292,6 @@ mod tests {
         assert_eq!(told(&[], &other, 1), (other, 300_000));
         let zeros = vec![0; 500_000];
         assert!(told(&zeros, &[&zeros[..], &zeros].concat(), 1).1 < 32_768);
-    }
-
-    #[test]
-    fn what_goes_beyond_the_old_version_is_not_believed() {
-        let (known, chunk) = (Known::new(100), Chunk { length: 60, hash: 1 });
-        assert!(!known.add(&[chunk]), "before it is said how it is cut");
-        known.begin(Cutting::of_size(100, [0; 16]));
-        assert!(known.add(&[chunk]));
-        assert!(!known.add(&[chunk]));
-        assert!(!known.add(&[Chunk { length: 0, hash: 1 }]));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 mod arriving;
 pub mod base_store;
-pub mod chunks;
+pub mod blocks;
 pub mod commit;
 pub mod delta;
 pub mod expected;
@@ -13,6 +13,7 @@ pub mod history;
 pub mod identity;
 pub mod incoming;
 pub mod index;
+pub mod known;
 mod list;
 pub mod lock;
 mod opening;

@@ -1,4 +1,4 @@
-//! A file that both sides have, in two versions: the receiver tells the chunks of its own, the sender answers with
+//! A file that both sides have, in two versions: the receiver tells the blocks of its own, the sender answers with
 //! ranges of that and with what is new. Both directions of the channel are used at once.
 
 use std::sync::Arc;
@@ -11,27 +11,28 @@ use super::error::SessionError;
 use super::outlet::write_delta;
 use super::transfer;
 use super::work::{Work, failure};
-use crate::core::chunk::{Chunk, Cutting};
+use crate::core::block::{Block, Grid};
 use crate::core::plan::Act;
 use crate::core::side::Side;
 use crate::core::snapshot::Node;
 use crate::core::version::Content;
-use crate::protocol::frame::{CHUNKS, Frame, FrameReader, Opening, put_chunks, put_cutting};
+use crate::protocol::frame::{BLOCKS, Frame, FrameReader, Opening, put_blocks, put_grid};
 use crate::protocol::message::Failure;
-use crate::replica::chunks::Old;
-use crate::replica::delta::Known;
+use crate::replica::blocks::Old;
 use crate::replica::incoming::Incoming;
+use crate::replica::known::Known;
+use crate::replica::identity::Id;
 use crate::replica::source::SourceError;
 use crate::ssh::{CarrierError, Channel, ChannelReader, ChannelWriter, Chunk as Packet};
 
 /// Versions smaller than this are sent whole.
 const SMALLEST: u64 = 256 * 1024;
-/// Versions larger than this too: the list of chunks would grow too long.
+/// Versions larger than this too: the list of blocks would grow too long.
 const LARGEST: u64 = 1 << 40;
-/// How many such files may be under way at once; each keeps a list of chunks, of some 40 MiB at most.
+/// How many such files may be under way at once; each keeps a list of blocks, of some 50 MiB at most.
 pub(super) const AT_ONCE: usize = 4;
-/// Chunks that are told at a time: few, so that the sender can begin.
-const TOLD: usize = CHUNKS / 32;
+/// Blocks that are told at a time: few, so that the sender can begin.
+const TOLD: usize = BLOCKS / 32;
 
 impl Work {
     /// Whether an item's content goes as a delta: both sides have a file there, worth the question.
@@ -105,7 +106,7 @@ impl From<Stopped> for Failure {
     }
 }
 
-/// Receives an item, telling the chunks of this side's version meanwhile.
+/// Receives an item, telling the blocks of this side's version meanwhile.
 pub(crate) async fn receive(
     work: &Arc<Work>,
     item: u32,
@@ -128,7 +129,7 @@ pub(crate) async fn receive(
 async fn tell(work: &Arc<Work>, item: u32, writer: &mut ChannelWriter) -> Result<(), CarrierError> {
     let (frames, mut told) = mpsc::channel(4);
     let work = work.clone();
-    spawn_blocking(move || tell_chunks(&work, item, &frames));
+    spawn_blocking(move || tell_blocks(&work, item, &frames));
     while let Some(frame) = told.recv().await {
         writer.send(frame).await?;
     }
@@ -136,26 +137,26 @@ async fn tell(work: &Arc<Work>, item: u32, writer: &mut ChannelWriter) -> Result
 }
 
 /// Whatever goes wrong here makes the list shorter, and the answer longer.
-fn tell_chunks(work: &Work, item: u32, frames: &mpsc::Sender<Bytes>) {
+fn tell_blocks(work: &Work, item: u32, frames: &mpsc::Sender<Bytes>) {
     let mut bytes = BytesMut::new();
-    if let (Ok(old), Ok(key)) = (work.old(item), crate::replica::identity::Id::random()) {
-        let cutting = Cutting::of_size(old.size(), key.0);
-        put_cutting(&mut bytes, &cutting);
-        let mut some: Vec<Chunk> = Vec::new();
-        let _ = old.chunks(&cutting, |chunk| {
-            some.push(chunk);
+    if let (Ok(old), Ok(Id([seed @ .., _, _, _, _, _, _, _, _]))) = (work.old(item), Id::random()) {
+        let grid = Grid::of_size(old.size(), u64::from_be_bytes(seed));
+        put_grid(&mut bytes, &grid);
+        let mut some: Vec<Block> = Vec::new();
+        let _ = old.blocks(&grid, |block| {
+            some.push(block);
             if some.len() < TOLD {
                 return true;
             }
-            put_chunks(&mut bytes, &some);
+            put_blocks(&mut bytes, &some);
             some.clear();
             frames.blocking_send(bytes.split().freeze()).is_ok()
         });
         if !some.is_empty() {
-            put_chunks(&mut bytes, &some);
+            put_blocks(&mut bytes, &some);
         }
     }
-    put_chunks(&mut bytes, &[]);
+    put_blocks(&mut bytes, &[]);
     let _ = frames.blocking_send(bytes.freeze());
 }
 
@@ -205,7 +206,7 @@ impl Drop for Listening {
     }
 }
 
-/// Takes in the receiver's chunks, as far as they make sense.
+/// Takes in the receiver's blocks, as far as they make sense.
 async fn listen(
     known: &Known,
     (mut frames, mut first): (FrameReader, Option<(Packet, usize)>),
@@ -216,8 +217,8 @@ async fn listen(
         loop {
             match frames.frame(&mut bytes) {
                 Ok(None) => break,
-                Ok(Some(Frame::Cutting(cutting))) => known.begin(cutting),
-                Ok(Some(Frame::Chunks(chunks))) if !chunks.is_empty() && known.add(&chunks) => {}
+                Ok(Some(Frame::Grid(grid))) => known.begin(grid),
+                Ok(Some(Frame::Blocks(hashes))) if !hashes.is_empty() && known.told(&hashes) => {}
                 _ => return,
             }
         }

@@ -1,4 +1,4 @@
-//! The sender's answer to a list of chunks, framed: runs of what the receiver has joined, new bytes compressed.
+//! The sender's answer to a list of blocks, framed: runs of what the receiver has joined, new bytes compressed.
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
@@ -8,7 +8,8 @@ use super::transfer;
 use super::work::Work;
 use crate::core::digest::Digest;
 use crate::protocol::frame::{put_copy, put_end};
-use crate::replica::delta::{Known, Piece, delta};
+use crate::replica::delta::{Piece, delta};
+use crate::replica::known::Known;
 use crate::replica::source::SourceError;
 
 /// New bytes that are gathered, and bytes that are copied, before the receiver is told of them.

@@ -4,7 +4,7 @@
 use bytes::BytesMut;
 use syncfiles::core::age::{Age, Timestamp};
 use syncfiles::core::base::{BaseContent, BaseEntry};
-use syncfiles::core::chunk::{Chunk, Cutting};
+use syncfiles::core::block::{Block, Grid};
 use syncfiles::core::digest::Digest;
 use syncfiles::core::path::{Name, RelPath};
 use syncfiles::core::policy::{ConflictPolicy, May};
@@ -14,7 +14,7 @@ use syncfiles::protocol::codec::{
     decode, decode_hello, decode_welcome, encode, encode_hello, encode_welcome,
 };
 use syncfiles::protocol::frame::{
-    Frame, FrameReader, Opening, data_head, put_abort, put_chunks, put_copy, put_cutting, put_end,
+    Frame, FrameReader, Opening, data_head, put_abort, put_blocks, put_copy, put_end, put_grid,
 };
 use syncfiles::protocol::message::{
     Begin, Failure, FolderPart, Hello, Keep, Listed, Message, Need, Refusal, Room, Unhashed, Welcome, Wish,
@@ -239,21 +239,22 @@ fn a_packed_frame_is_a_zstd_frame_that_names_its_size() {
 fn the_bytes_of_a_delta_are_these() {
     assert_eq!(Opening { push: true, delta: true, item: 0, offset: 0 }.encode()[0], 3);
     assert_eq!(Opening { push: false, delta: true, item: 0, offset: 0 }.encode()[0], 4);
-    let cutting = Cutting::new(16, [7; 16]).unwrap();
-    let chunks = vec![Chunk { length: 65_537, hash: 1 }, Chunk { length: 2, hash: (1 << 48) - 1 }];
+    let grid = Grid::new(16, 0x0102_0304_0506_0708).unwrap();
+    let hashes = vec![(0x0a0b_0c0d, 1), (2, (1 << 40) - 1)];
+    let blocks: Vec<_> = hashes.iter().map(|&(weak, strong)| Block { length: 65_536, weak, strong }).collect();
     let mut stream = BytesMut::new();
-    put_cutting(&mut stream, &cutting);
-    put_chunks(&mut stream, &chunks);
-    put_chunks(&mut stream, &[]);
+    put_grid(&mut stream, &grid);
+    put_blocks(&mut stream, &blocks);
+    put_blocks(&mut stream, &[]);
     put_copy(&mut stream, 1 << 40, 5);
     let golden = golden(
-        "04000011 10 07*16  05000012 010001 000000000001 000002 ff*6  05000000
+        "04000009 10 0102030405060708  05000012 0a0b0c0d 0000000001 00000002 ff*5  05000000
          06000010 0000010000000000 0000000000000005",
     );
     assert_eq!(hex(&stream), hex(&golden));
     let (mut reader, mut rest) = (FrameReader::default(), &golden[..]);
     let copy = Frame::Copy { offset: 1 << 40, length: 5 };
-    for expected in [Frame::Cutting(cutting), Frame::Chunks(chunks), Frame::Chunks(vec![]), copy] {
+    for expected in [Frame::Grid(grid), Frame::Blocks(hashes), Frame::Blocks(vec![]), copy] {
         assert_eq!(reader.frame(&mut rest).unwrap(), Some(expected));
     }
 }
@@ -261,9 +262,9 @@ fn the_bytes_of_a_delta_are_these() {
 #[test]
 fn frames_of_a_delta_that_cannot_be_are_refused() {
     for evil in [
-        "04000011 0b 07*16", // chunks of 2 KiB on average
-        "04000011 16 07*16", // of 4 MiB
-        "04000010 10 07*15",
+        "04000009 0b 07*8", // blocks of 2 KiB
+        "04000009 16 07*8", // of 4 MiB
+        "04000008 10 07*7",
         "0500000a 00*10",
         "0500effd",       // longer than a frame
         "06000010 00*16", // copies nothing

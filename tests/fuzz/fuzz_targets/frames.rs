@@ -29,8 +29,8 @@ fn take(reader: &mut FrameReader, bytes: &mut &[u8], read: &mut Read) -> Result<
             Frame::Data(piece) => read.1.extend_from_slice(&piece),
             Frame::End(digest) => read.2.push(Frame::End(digest)),
             Frame::Abort { changed, text } => read.2.push(Frame::Abort { changed, text }),
-            Frame::Cutting(cutting) => read.2.push(Frame::Cutting(cutting)),
-            Frame::Chunks(chunks) => read.2.push(Frame::Chunks(chunks)),
+            Frame::Grid(grid) => read.2.push(Frame::Grid(grid)),
+            Frame::Blocks(blocks) => read.2.push(Frame::Blocks(blocks)),
             Frame::Copy { offset, length } => read.2.push(Frame::Copy { offset, length }),
         }
     }

@@ -1,33 +1,15 @@
-//! A file cut where its content says so (FastCDC), and the version of a file that the other side's delta copies from.
+//! A file in blocks, and the version of a file that the other side's delta copies from.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use fastcdc::v2020::FastCDC;
-
 use super::hash::is_as_seen;
 use super::root::{Root, stat_of};
 use super::source::SourceError;
-use crate::core::chunk::{Chunk, Cutting};
+use crate::core::block::{Block, Grid};
 use crate::core::path::RelPath;
 use crate::core::snapshot;
-
-/// The length of the first chunk of `content`, which holds at least a longest chunk, or all that is left of the file.
-pub(super) fn cut(cutting: &Cutting, content: &[u8]) -> usize {
-    let (shortest, average, longest) = (cutting.shortest(), cutting.average(), cutting.longest());
-    let reach = content.len().min(longest);
-    FastCDC::new(content, shortest, average, longest).cut(0, reach).1
-}
-
-/// What a chunk is found by.
-pub(super) fn name(cutting: &Cutting, content: &[u8]) -> Chunk {
-    let mut key = [0; 32];
-    key[..16].copy_from_slice(cutting.key());
-    let hash = blake3::keyed_hash(&key, content);
-    let [a, b, c, d, e, f, ..] = *hash.as_bytes();
-    Chunk { length: content.len() as u32, hash: u64::from_be_bytes([0, 0, a, b, c, d, e, f]) }
-}
 
 /// Part of a file on its way through memory.
 #[derive(Debug)]
@@ -38,9 +20,9 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// For content that is looked at `longest` bytes at a time.
-    pub(super) fn new(longest: usize) -> Window {
-        Window { buffer: vec![0; (2 * longest).max(1 << 20)], start: 0, end: 0 }
+    /// For content that is looked at `need` bytes at a time.
+    pub(super) fn new(need: usize) -> Window {
+        Window { buffer: vec![0; (4 * need).max(1 << 20)], start: 0, end: 0 }
     }
 
     /// What is in it: at least `need` bytes, or all that is left. `read` fills what it is given, but for the end.
@@ -65,20 +47,16 @@ impl Window {
     }
 }
 
-/// Cuts what `read` gives, to its end or until `each` says no, and hands out the chunks in order.
-pub fn chunks<E>(
-    cutting: &Cutting,
+/// Hands out the blocks of what `read` gives, in order, to its end or until `each` says no.
+pub fn blocks<E>(
+    grid: &Grid,
     mut read: impl FnMut(&mut [u8]) -> Result<usize, E>,
-    mut each: impl FnMut(Chunk) -> bool,
+    mut each: impl FnMut(Block) -> bool,
 ) -> Result<(), E> {
-    let mut window = Window::new(cutting.longest());
+    let mut window = Window::new(grid.length());
     loop {
-        let content = window.fill(cutting.longest(), &mut read)?;
-        if content.is_empty() {
-            return Ok(());
-        }
-        let length = cut(cutting, content);
-        if !each(name(cutting, window.take(length))) {
+        let length = window.fill(grid.length(), &mut read)?.len().min(grid.length());
+        if length == 0 || !each(grid.block(window.take(length))) {
             return Ok(());
         }
     }
@@ -107,8 +85,8 @@ impl Old {
         self.scanned.size
     }
 
-    /// Hands out its chunks in order, until `each` says no. A file that changed meanwhile is an error.
-    pub fn chunks(&self, cutting: &Cutting, each: impl FnMut(Chunk) -> bool) -> Result<(), SourceError> {
+    /// Hands out its blocks in order, until `each` says no. A file that changed meanwhile is an error.
+    pub fn blocks(&self, grid: &Grid, each: impl FnMut(Block) -> bool) -> Result<(), SourceError> {
         let mut at = 0;
         let read = |buffer: &mut [u8]| {
             let room = buffer.len().min(usize::try_from(self.size() - at).unwrap_or(usize::MAX));
@@ -116,7 +94,7 @@ impl Old {
             at += count as u64;
             Ok(count)
         };
-        chunks(cutting, read, each).map_err(SourceError::Unreadable)?;
+        blocks(grid, read, each).map_err(SourceError::Unreadable)?;
         self.check()
     }
 
@@ -190,8 +168,8 @@ mod tests {
         assert!(matches!(old.range(u64::MAX, 2, &mut take), Err(SourceError::Changed)));
         assert_eq!(got, b"234");
         fs::write(field.at("f"), "0123").unwrap();
-        let short = Cutting::new(12, [1; 16]).unwrap();
-        assert!(matches!(old.chunks(&short, |_| true), Err(SourceError::Changed)));
+        let short = Grid::new(12, 1).unwrap();
+        assert!(matches!(old.blocks(&short, |_| true), Err(SourceError::Changed)));
         assert!(old.range(2, 8, |_| Ok::<(), SourceError>(())).is_err());
         assert!(Old::open(&field.root, &path("f"), &scanned).is_err());
     }

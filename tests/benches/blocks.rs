@@ -1,4 +1,4 @@
-//! How fast a file is cut into chunks, named, and found again: `cargo bench --bench chunking`.
+//! How fast a file is told in blocks, and found again in a new version: `cargo bench --bench blocks`.
 //!
 //! Plain timing, best of five: what counts is how far each is from reading the file's SHA-256, which is due anyway.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
@@ -6,36 +6,41 @@
 use std::convert::Infallible;
 use std::time::Instant;
 
-use syncfiles::core::chunk::Cutting;
+use syncfiles::core::block::Grid;
 use syncfiles::core::digest::Digest;
-use syncfiles::replica::chunks::chunks;
-use syncfiles::replica::delta::{Known, Piece, delta};
+use syncfiles::replica::blocks::blocks;
+use syncfiles::replica::delta::{Piece, delta};
+use syncfiles::replica::known::Known;
 
 const SIZE: usize = 256 << 20;
 
 fn main() {
     let mut old = vec![0; SIZE];
-    blake3::Hasher::new().finalize_xof().fill(&mut old);
+    let mut noise = Digest([0; 32]);
+    for part in old.chunks_mut(32) {
+        noise = Digest::of(&noise.0);
+        part.copy_from_slice(&noise.0);
+    }
     let mut new = old.clone();
     new[SIZE / 2..][..1 << 20].fill(7);
     new.splice(4096..4096, *b"0123456789");
 
     time("sha256", || assert_ne!(Digest::of(&old), Digest([0; 32])));
     for log2 in [13, 16, 19] {
-        let cutting = Cutting::new(log2, [1; 16]).unwrap();
+        let grid = Grid::new(log2, 1).unwrap();
         let mut list = Vec::new();
-        time(&format!("cut and name, {} KiB", cutting.average() / 1024), || {
+        time(&format!("tell, {} KiB", grid.length() / 1024), || {
             list.clear();
-            chunks(&cutting, reading(&old), |chunk| {
-                list.push(chunk);
+            blocks(&grid, reading(&old), |block| {
+                list.push(block);
                 true
             })
             .unwrap();
         });
         let mut fresh = 0;
-        time(&format!("find, {} KiB", cutting.average() / 1024), || {
+        time(&format!("find, {} KiB", grid.length() / 1024), || {
             let known = Known::new(SIZE as u64);
-            known.begin(cutting);
+            known.begin(grid);
             assert!(known.add(&list));
             known.end();
             fresh = 0;
@@ -45,7 +50,7 @@ fn main() {
             };
             delta(&known, reading(&new), count).unwrap();
         });
-        println!("{:>6} chunks told, {fresh} bytes new", list.len());
+        println!("{:>6} blocks told, {fresh} bytes new", list.len());
     }
 }
 
