@@ -23,6 +23,7 @@ pub mod roll;
 pub mod settled;
 pub mod shown;
 pub mod side;
+pub mod signature;
 pub mod snapshot;
 pub mod span;
 pub mod version;

@@ -25,13 +25,25 @@ const TOLD: usize = 4 + STRONG_BITS as usize / 8;
 /// The most blocks in one frame.
 pub const BLOCKS: usize = MAX_FRAME / TOLD;
 
-/// The first bytes on a file's channel, from System 2: 1 byte (1 push, 2 pull; 3 and 4 the same as a delta), item (4, big-endian), offset (8).
+/// How a file's content goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum How {
+    /// All of it.
+    Whole,
+    /// As a delta to the version that the receiver has, and tells.
+    Told,
+    /// The same, but the sender remembers that version, and the receiver need not tell it.
+    Remembered,
+}
+
+/// The first bytes on a file's channel, from System 2: 1 byte (1 push, 2 pull; 3 and 4 the same as a delta that is told,
+/// 5 and 6 as one that is remembered), item (4, big-endian), offset (8).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Opening {
     /// Whether System 2 sends the content (else it asks System 1 to).
     pub push: bool,
-    /// Whether the receiver tells the blocks of the version that it has, and the sender copies from that.
-    pub delta: bool,
+    /// How it goes.
+    pub how: How,
     /// Index into the plan.
     pub item: u32,
     /// Content before this offset is already at the receiver.
@@ -64,6 +76,8 @@ pub enum Frame<'a> {
         /// Bytes, at least one.
         length: u64,
     },
+    /// Kind 7, from the receiver of a delta: what came of it has not the SHA-256 of its end; send all of the content.
+    Again,
 }
 
 /// Bytes that are no frame.
@@ -78,7 +92,12 @@ impl Opening {
     /// As bytes.
     pub fn encode(self) -> [u8; OPENING] {
         let mut bytes = [0; OPENING];
-        bytes[0] = if self.push { 1 } else { 2 } + if self.delta { 2 } else { 0 };
+        bytes[0] = if self.push { 1 } else { 2 }
+            + match self.how {
+                How::Whole => 0,
+                How::Told => 2,
+                How::Remembered => 4,
+            };
         bytes[1..5].copy_from_slice(&self.item.to_be_bytes());
         bytes[5..].copy_from_slice(&self.offset.to_be_bytes());
         bytes
@@ -89,14 +108,16 @@ impl Opening {
         if bytes.len() != OPENING {
             return Err(FrameError::Malformed);
         }
-        let (push, delta) = match bytes.get_u8() {
-            1 => (true, false),
-            2 => (false, false),
-            3 => (true, true),
-            4 => (false, true),
+        let (push, how) = match bytes.get_u8() {
+            1 => (true, How::Whole),
+            2 => (false, How::Whole),
+            3 => (true, How::Told),
+            4 => (false, How::Told),
+            5 => (true, How::Remembered),
+            6 => (false, How::Remembered),
             _ => return Err(FrameError::Malformed),
         };
-        Ok(Opening { push, delta, item: bytes.get_u32(), offset: bytes.get_u64() })
+        Ok(Opening { push, how, item: bytes.get_u32(), offset: bytes.get_u64() })
     }
 }
 
@@ -141,6 +162,11 @@ pub fn put_copy(bytes: &mut BytesMut, offset: u64, length: u64) {
     bytes.extend_from_slice(&head(6, 16));
     bytes.extend_from_slice(&offset.to_be_bytes());
     bytes.extend_from_slice(&length.to_be_bytes());
+}
+
+/// Appends an again frame.
+pub fn put_again(bytes: &mut BytesMut) {
+    bytes.extend_from_slice(&head(7, 0));
 }
 
 /// Bytes of an encoded [`Grid`].
@@ -200,6 +226,7 @@ impl FrameReader {
                     return self.small(bytes, length, blocks);
                 }
                 6 if length == 16 => return self.small(bytes, length, copy),
+                7 if length == 0 => return self.small(bytes, length, |_| Some(Frame::Again)),
                 1 if length == 32 => return self.small(bytes, length, end),
                 2 if (1..=1 + MAX_TEXT).contains(&length) => return self.small(bytes, length, abort),
                 _ => return Err(FrameError::Malformed),

@@ -221,6 +221,9 @@ pub enum Message {
     ListSpans(Vec<(RelPath, Vec<u32>)>),
     /// One, between two rounds of a watch: something may have changed there; a round should begin.
     Changed,
+    /// One, before its needs have ended: the items of which it remembers the version that System 2 has, and to which it
+    /// sends a delta, in path order.
+    Remembers(Vec<u32>),
 }
 
 /// What both sides must share before they compare.

@@ -12,6 +12,7 @@ use super::blocks::Window;
 use super::known::{Known, List};
 use crate::core::block::{Block, Grid};
 use crate::core::roll::Roll;
+use crate::core::signature::{Making, Signature};
 
 /// How far around the place where something was last found the other side's blocks must be known before something
 /// counts as new: 16 MiB.
@@ -38,25 +39,31 @@ pub enum Piece<'a> {
 }
 
 /// Says the new version, which `read` gives, in pieces, in order; ends early with an error of either.
+///
+/// Returns the new version's signature, where it is worth keeping.
 pub fn delta<E>(
     known: &Known,
     mut read: impl FnMut(&mut [u8]) -> Result<usize, E>,
     mut emit: impl FnMut(Piece<'_>) -> Result<(), E>,
-) -> Result<(), E> {
-    let Some(grid) = known.grid() else { return all_new(read, emit) };
+) -> Result<Option<Signature>, E> {
+    let Some(grid) = known.grid() else { return all_new(read, emit).map(|()| None) };
+    let mut making = Making::new(grid);
     let mut window = Window::new(2 * grid.length());
     let mut search = Search { known, grid, expected: Some(0), reached: 0, missed: 0 };
     loop {
         let content = window.fill(2 * grid.length(), &mut read)?;
         if content.is_empty() {
-            return Ok(());
+            return Ok(making.finish());
         }
         let Step { new, found } = search.step(content);
         if new > 0 {
-            emit(Piece::Literal(window.take(new)))?;
+            let bytes = window.take(new);
+            making.new_bytes(bytes);
+            emit(Piece::Literal(bytes))?;
         }
         if let Some((offset, block)) = found {
             window.take(block.length as usize);
+            making.copied(block);
             emit(Piece::Copy { offset, length: block.length.into() })?;
         }
     }
@@ -96,7 +103,9 @@ struct Search<'a> {
 impl Search<'_> {
     /// The first step through `content`, which is at least two blocks long or all that is left.
     fn step(&mut self, content: &[u8]) -> Step {
-        self.as_expected(content).or_else(|| self.overwritten(content)).unwrap_or_else(|| self.anywhere(content))
+        self.as_expected(content)
+            .or_else(|| self.overwritten(content))
+            .unwrap_or_else(|| self.anywhere(content))
     }
 
     /// The block that is expected is there.
@@ -111,7 +120,8 @@ impl Search<'_> {
         let number = self.expected?;
         let length = self.known.at(number)?.1.length as usize;
         let found = self.known.at(number + 1);
-        let found = found.filter(|(_, block)| self.begins(content.get(length..).unwrap_or_default(), block))?;
+        let found =
+            found.filter(|(_, block)| self.begins(content.get(length..).unwrap_or_default(), block))?;
         Some(self.found(number + 1, found, length))
     }
 
@@ -137,7 +147,8 @@ impl Search<'_> {
     }
 
     fn found(&mut self, number: usize, found: (u64, Block), new: usize) -> Step {
-        (self.expected, self.reached, self.missed) = (Some(number + 1), found.0 + u64::from(found.1.length), 0);
+        (self.expected, self.reached, self.missed) =
+            (Some(number + 1), found.0 + u64::from(found.1.length), 0);
         Step { new, found: Some(found) }
     }
 

@@ -150,6 +150,18 @@ impl Incoming {
         Ok(Staged { name: name.into_bytes().into(), home: None, stat, sha256: Some(sha256) })
     }
 
+    /// Whether what is there has this SHA-256.
+    pub fn is(&self, sha256: &Digest) -> bool {
+        self.hasher.clone().finish() == *sha256
+    }
+
+    /// Forgets what was written: the content comes anew, from its beginning.
+    pub fn restart(&mut self) -> Result<(), StageError> {
+        self.file.set_len(0).and_then(|()| self.file.rewind()).map_err(failed("write it anew"))?;
+        (self.hasher, self.written) = (Hasher::new(), 0);
+        Ok(())
+    }
+
     /// Hashes what the file holds and goes on behind it.
     fn read_back(&mut self) -> io::Result<()> {
         let mut reading = self.file.try_clone()?;

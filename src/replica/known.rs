@@ -5,6 +5,7 @@ use std::iter::successors;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::core::block::{Block, Grid, MAX_BLOCKS};
+use crate::core::signature::Signature;
 
 /// So many blocks with the same weak checksum are kept: content that is made to have them all alike costs no more.
 const ALIKE: usize = 8;
@@ -39,13 +40,23 @@ impl Known {
         Known { list: Mutex::new(List { size, ..List::default() }), grown: Condvar::new() }
     }
 
+    /// Of an old version of `size` bytes all of this is known.
+    pub fn all_of(size: u64, signature: &Signature) -> Known {
+        let known = Known::new(size);
+        known.begin(signature.grid);
+        known.add(&signature.blocks);
+        known.end();
+        known
+    }
+
     /// Its blocks are like this.
     pub fn begin(&self, grid: Grid) {
         let mut list = self.lock();
         if list.grid.is_none() {
             // A block of the least length is told in nine bytes: what a peer can make this grow to is bounded by the
             // file that it claims to have, and by the most blocks that are kept.
-            let blocks = usize::try_from(list.size / grid.length() as u64).unwrap_or(MAX_BLOCKS).min(MAX_BLOCKS);
+            let blocks =
+                usize::try_from(list.size / grid.length() as u64).unwrap_or(MAX_BLOCKS).min(MAX_BLOCKS);
             list.seen = vec![0; (blocks * BITS_A_BLOCK).next_power_of_two().max(64) / 64];
             list.grid = Some(grid);
         }
@@ -149,7 +160,9 @@ impl List {
         self.seen[word] |= bit;
         match alike.last() {
             None => drop(self.first.insert(block.weak, number as u32)),
-            Some(&last) if alike.len() < ALIKE && !alike.iter().any(|&other| self.blocks[other].1 == block) => {
+            Some(&last)
+                if alike.len() < ALIKE && !alike.iter().any(|&other| self.blocks[other].1 == block) =>
+            {
                 self.next[last] = Some(number as u32);
             }
             Some(_) => {}

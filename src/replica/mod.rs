@@ -30,6 +30,7 @@ mod rename;
 pub mod restore;
 pub mod root;
 pub mod scan;
+pub mod signatures;
 pub mod source;
 pub mod stage;
 pub mod state;

@@ -161,16 +161,25 @@ fn bring_up_to_date(db: &Connection, found: i32) -> rusqlite::Result<()> {
              UPDATE pairs SET based = run WHERE number IN (SELECT pair FROM base);",
         )?;
     }
-    // The index did not know which session had written a row, nor what was about to arrive.
-    changing.execute_batch("ALTER TABLE file ADD COLUMN written INTEGER NOT NULL DEFAULT 0;")?;
-    changing.execute_batch(index::COUNTER)?;
-    changing.execute_batch(super::arriving::TABLE)?;
+    if found < 3 {
+        // The index did not know which session had written a row, nor what was about to arrive.
+        changing.execute_batch("ALTER TABLE file ADD COLUMN written INTEGER NOT NULL DEFAULT 0;")?;
+        changing.execute_batch(index::COUNTER)?;
+        changing.execute_batch(super::arriving::TABLE)?;
+    }
+    // Nothing was remembered of what had been sent.
+    changing.execute_batch(super::signatures::TABLE)?;
     changing.pragma_update(None, "user_version", LAYOUT)?;
     changing.commit()
 }
 
-const TABLES: [&str; 4] =
-    [super::identity::TABLE, super::pairs::TABLE, super::base_store::TABLE, super::record::TABLE];
+const TABLES: [&str; 5] = [
+    super::identity::TABLE,
+    super::pairs::TABLE,
+    super::base_store::TABLE,
+    super::record::TABLE,
+    super::signatures::TABLE,
+];
 
 fn layout_of(db: &Connection, state: &Root) -> Result<i32, StateError> {
     let found: i32 =
@@ -354,8 +363,12 @@ mod tests {
                                                                   (2, x'03030303030303030303030303030303', x'02020202020202020202020202020202');
                      UPDATE pairs SET based = run WHERE number = 1;
                      INSERT INTO base VALUES (1, x'61', 2, 493, NULL, NULL);
-                     ALTER TABLE file DROP COLUMN written; DROP TABLE writes; DROP TABLE arriving";
+                     DROP TABLE signature";
         state.db().execute_batch(older).unwrap();
+        if layout < 3 {
+            let older = "ALTER TABLE file DROP COLUMN written; DROP TABLE writes; DROP TABLE arriving";
+            state.db().execute_batch(older).unwrap();
+        }
         if layout < 2 {
             state.db().execute_batch("ALTER TABLE pairs DROP COLUMN based").unwrap();
         }
@@ -368,6 +381,7 @@ mod tests {
                 assert_eq!(load(&state, peer, run).unwrap().unwrap().rows().len(), 1);
                 assert_eq!(load(&state, other, run).unwrap(), None);
                 assert_eq!(index::load(state.db()).unwrap().written, 0);
+                assert_eq!(crate::replica::signatures::kept(&state).unwrap().len(), 0);
             }
         }
     }

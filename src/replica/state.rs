@@ -23,7 +23,7 @@ use crate::core::shown::Shown;
 use crate::core::snapshot::Snapshot;
 
 /// The layout of the database that this program writes; a database with a greater number is refused.
-pub const LAYOUT: i32 = 3;
+pub const LAYOUT: i32 = 4;
 
 /// Why a root's state cannot be used.
 #[derive(Debug, Error)]

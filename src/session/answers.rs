@@ -33,6 +33,7 @@ impl Run<'_> {
                         return Err(SessionError::broke("it asked for a file that the plan does not send"));
                     }
                 }
+                Message::Remembers(items) => work.remembers_there(items)?,
                 Message::NeedsEnd => return Ok(agreement),
                 _ => return Err(SessionError::broke("it sent a message that has no place after the plan")),
             }

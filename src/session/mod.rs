@@ -2,7 +2,7 @@
 //!
 //! Reading order: `again` repeats what races and lost connections spoil (`retry`); [`client`] and [`server`] tell the story from each side;
 //! `compare` and `listing` find what differs; `work`, `pump`, `transfer` and `perform` carry the plan out (`packing`
-//! compresses what they send, `delta` and `outlet` leave out what the other side has); `local` and `scanned` are a
+//! compresses what they send, `delta` and `outlet` leave out what `versions` says the other side has); `local` and `scanned` are a
 //! side's own.
 
 mod again;
@@ -44,6 +44,7 @@ mod traces;
 mod transfer;
 mod trio;
 mod verify;
+mod versions;
 mod warm;
 pub mod watch;
 mod work;

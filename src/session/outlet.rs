@@ -14,7 +14,7 @@ use crate::replica::source::SourceError;
 
 /// New bytes that are gathered, and bytes that are copied, before the receiver is told of them.
 const NEW: usize = 512 * 1024;
-const COPIED: u64 = 4 << 20;
+const COPIED: u64 = 16 << 20;
 
 /// Reads the new version and says it in frames.
 pub(super) fn write_delta(
@@ -30,8 +30,11 @@ pub(super) fn write_delta(
             let room = buffer.len().min(usize::try_from(source.left()).unwrap_or(usize::MAX));
             source.fill(&mut buffer[..room])
         };
-        delta(known, read, |piece| outlet.put(piece))?;
-        source.finish().inspect(|digest| work.hashed(item, *digest))
+        let signature = delta(known, read, |piece| outlet.put(piece))?;
+        let digest = source.finish()?;
+        work.hashed(item, digest);
+        work.signed(item, digest, signature);
+        Ok(digest)
     });
     outlet.finish(digest);
 }

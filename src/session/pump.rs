@@ -11,7 +11,7 @@ use super::delta;
 use super::error::SessionError;
 use super::transfer;
 use super::work::Work;
-use crate::protocol::frame::{FrameReader, Opening as Head};
+use crate::protocol::frame::{FrameReader, How, Opening as Head};
 use crate::protocol::message::Need;
 use crate::ssh::{CarrierError, Connection, Opening};
 use bytes::Bytes;
@@ -156,11 +156,10 @@ async fn push(opening: Opening, work: Arc<Work>, need: Need, gate: Arc<Gate>) ->
     gate.opened();
     let mut channel = channel?;
     work.started(need.item);
-    let mut opening = Head { push: true, delta: false, item: need.item, offset: need.have };
-    let sent = if work.is_delta(need.item) {
+    let opening = Head { push: true, how: work.how_sent(need.item), item: need.item, offset: need.have };
+    let sent = if opening.how != How::Whole {
         let _permit = work.deltas.acquire().await;
-        opening.delta = true;
-        delta::send(work, need.item, need.have, Some(opening), Default::default(), &mut channel).await
+        delta::send(work, opening, true, Default::default(), &mut channel).await
     } else {
         let outgoing = transfer::read(work, need.item, need.have, Some(opening)).await;
         let sent = transfer::send(work, need.item, outgoing, &mut channel.writer).await;
@@ -180,16 +179,16 @@ async fn pull(opening: Opening, work: Arc<Work>, need: Need) -> Result<(), Sessi
     let mut channel = opening.wait().await?;
     work.started(need.item);
     work.claim(need.item, need.have);
-    let delta = work.is_delta(need.item);
-    let _permit = if delta { work.deltas.acquire().await.ok() } else { None };
-    let opening = Head { push: false, delta, item: need.item, offset: need.have };
+    let how = work.how_received(need.item);
+    let _permit = if how != How::Whole { work.deltas.acquire().await.ok() } else { None };
+    let opening = Head { push: false, how, item: need.item, offset: need.have };
     match channel.writer.send(Bytes::copy_from_slice(&opening.encode())).await {
         Ok(()) | Err(CarrierError::Abandoned) => {}
         Err(error) => return Err(error.into()),
     }
-    if delta {
-        delta::receive(work, need.item, FrameReader::default(), None, &mut channel).await
+    if how != How::Whole {
+        delta::receive(work, opening, Default::default(), &mut channel).await
     } else {
-        transfer::receive(work, need.item, FrameReader::default(), None, &mut channel.reader).await
+        transfer::receive(work, need.item, FrameReader::default(), None, &mut channel.reader, None).await
     }
 }

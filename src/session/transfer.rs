@@ -11,7 +11,7 @@ use super::error::SessionError;
 use super::packing::Packer;
 use super::work::Work;
 use crate::core::digest::Digest;
-use crate::protocol::frame::{self, Frame, FrameReader, HEAD, MAX_FRAME, OPENING, Opening};
+use crate::protocol::frame::{self, Frame, FrameReader, HEAD, How, MAX_FRAME, OPENING, Opening};
 use crate::protocol::message::Failure;
 use crate::replica::incoming::Incoming;
 use crate::replica::source::{Source, SourceError};
@@ -181,18 +181,19 @@ pub(crate) async fn send(
 
 /// Receives one item's content into staging, whatever becomes of it: failures are noted in the work.
 ///
-/// Only the end of the connection is an error.
+/// Only the end of the connection is an error. `again` is told if all of the content should be sent, once more and whole.
 pub(crate) async fn receive(
     work: &Arc<Work>,
     item: u32,
     frames: FrameReader,
     first: Option<(Chunk, usize)>,
     reader: &mut ChannelReader,
+    again: Option<mpsc::Sender<()>>,
 ) -> Result<(), SessionError> {
     let result = if work.size(item) <= SMALL {
         receive_whole(work, item, frames, first, reader).await
     } else {
-        receive_stream(work, item, frames, first, reader).await
+        receive_stream(work, item, frames, first, reader, again).await
     };
     match result {
         Ok(staged) => work.staged(item, staged),
@@ -263,11 +264,12 @@ async fn receive_stream(
     frames: FrameReader,
     mut first: Option<(Chunk, usize)>,
     reader: &mut ChannelReader,
+    again: Option<mpsc::Sender<()>>,
 ) -> Result<Staged, Broken> {
     let (packets, source) = mpsc::channel(64);
     let staging = {
         let work = work.clone();
-        spawn_blocking(move || write_stream(&work, item, frames, source))
+        spawn_blocking(move || write_stream(&work, item, frames, source, again))
     };
     // The writer drops its end at the end mark, at an abort and at a failure: all three end this loop.
     loop {
@@ -293,6 +295,7 @@ fn write_stream(
     item: u32,
     mut frames: FrameReader,
     mut packets: mpsc::Receiver<(Chunk, usize)>,
+    mut again: Option<mpsc::Sender<()>>,
 ) -> Result<Staged, Broken> {
     let mut incoming: Incoming = work.incoming(item).map_err(Broken::Failed)?;
     let mut old = None;
@@ -305,7 +308,13 @@ fn write_stream(
                 Frame::Copy { offset, length } => {
                     work.copy(item, &mut old, (offset, length), &mut incoming).map_err(Broken::Failed)?
                 }
-                Frame::End(digest) => return work.finish(incoming, digest).map_err(Broken::Failed),
+                Frame::End(digest) => match again.take_if(|_| !incoming.is(&digest)) {
+                    Some(again) => {
+                        incoming.restart().map_err(Broken::failed)?;
+                        let _ = again.blocking_send(());
+                    }
+                    None => return work.finish(incoming, digest).map_err(Broken::Failed),
+                },
                 Frame::Abort { changed, text } => return Err(aborted_there(changed, &text)),
                 _ => return Err(Broken::failed(MISPLACED)),
             }
@@ -339,14 +348,14 @@ fn aborted_there(changed: bool, text: &[u8]) -> Broken {
 pub(crate) async fn serve_file(work: Arc<Work>, mut channel: Channel) -> Option<u64> {
     let mut frames = FrameReader::default();
     let (opening, first) = opening(&mut frames, &mut channel.reader).await.ok()?;
-    let Opening { item, offset, .. } = opening;
+    let Opening { item, offset, how, .. } = opening;
     let size = if opening.push { work.size(item) } else { work.source_size(item) };
     // A client that keeps to its own limit never waits here; one that does not takes no more of this system's threads.
     let _place = if is_large(size) { work.large.acquire().await.ok() } else { None };
-    let permit = if opening.delta { work.deltas.acquire().await.ok() } else { None };
+    let permit = if how != How::Whole { work.deltas.acquire().await.ok() } else { None };
     if !opening.push {
         let sent = if permit.is_some() {
-            delta::send(&work, item, offset, None, (frames, first), &mut channel).await.is_ok()
+            delta::send(&work, opening, false, (frames, first), &mut channel).await.is_ok()
         } else {
             let outgoing = read(&work, item, offset, None).await;
             send(&work, item, outgoing, &mut channel.writer).await.is_ok()
@@ -358,9 +367,9 @@ pub(crate) async fn serve_file(work: Arc<Work>, mut channel: Channel) -> Option<
     }
     if work.claim(item, offset) {
         let received = if permit.is_some() {
-            delta::receive(&work, item, frames, first, &mut channel).await
+            delta::receive(&work, opening, (frames, first), &mut channel).await
         } else {
-            receive(&work, item, frames, first, &mut channel.reader).await
+            receive(&work, item, frames, first, &mut channel.reader, None).await
         };
         if received.is_err() {
             work.failed(item, Failure::Failed("the connection was lost".into()));

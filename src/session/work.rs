@@ -1,6 +1,6 @@
 //! One side's half of a plan: what it sends, what it receives, and what it does with it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
@@ -24,6 +24,7 @@ use crate::core::version::{Content, Version};
 use crate::protocol::message::{Failure, Need, Unhashed};
 use crate::replica::identity::Id;
 use crate::replica::incoming::Incoming;
+use crate::replica::signatures::Sent;
 use crate::replica::source::{Source, SourceError};
 use crate::replica::stage::{Promise, Stage, StageError, Staged};
 
@@ -37,7 +38,7 @@ pub(crate) struct Work {
     pub(crate) local: Arc<Local>,
     pub(crate) scanned: Scanned,
     /// This side's clock at the hello.
-    now: Timestamp,
+    pub(super) now: Timestamp,
     /// How far the ages that the other side told may be off.
     uncertainty: i64,
     arrangement: Arrangement,
@@ -48,6 +49,8 @@ pub(crate) struct Work {
     mirror: bool,
     /// What is done to content on its way out.
     pub(crate) packing: Packing,
+    /// Items of which the other side remembers the version that this one has.
+    pub(super) remembered_there: HashSet<u32>,
     /// Files that go as a delta, of which only so many are under way at once.
     pub(crate) deltas: Semaphore,
     /// Large files under way that the other side asked for or brings, both directions.
@@ -67,6 +70,8 @@ pub(super) struct Gathered {
     needs: HashMap<usize, Expected>,
     /// Hashes of this side's files that nobody knew before they were sent.
     pub(super) sent: HashMap<u32, Digest>,
+    /// Files that this side sent as a delta.
+    pub(super) signed: Vec<Sent>,
 }
 
 struct Expected {
@@ -97,6 +102,7 @@ impl Work {
             stage: None,
             progress,
             packing: Packing::default(),
+            remembered_there: HashSet::new(),
             deltas: Semaphore::new(super::delta::AT_ONCE),
             large: Semaphore::new(2 * super::pump::LARGE_IN_FLIGHT),
             reading: Gauge::default(),

@@ -14,7 +14,8 @@ use syncfiles::protocol::codec::{
     decode, decode_hello, decode_welcome, encode, encode_hello, encode_welcome,
 };
 use syncfiles::protocol::frame::{
-    Frame, FrameReader, Opening, data_head, put_abort, put_blocks, put_copy, put_end, put_grid,
+    Frame, FrameReader, How, Opening, data_head, put_abort, put_again, put_blocks, put_copy, put_end,
+    put_grid,
 };
 use syncfiles::protocol::message::{
     Begin, Failure, FolderPart, Hello, Keep, Listed, Message, Need, Refusal, Room, Unhashed, Welcome, Wish,
@@ -181,6 +182,7 @@ fn messages() -> Vec<(Message, &'static str)> {
         (Message::Have(vec![(path("d"), [9; 16])]), "12 01 01 64 09*16"),
         (Message::ListSpans(vec![(path("d"), vec![1, 300])]), "13 01 01 64 02 01 ac02"),
         (Message::Changed, "14"),
+        (Message::Remembers(vec![1, 300]), "15 02 01 ac02"),
     ]
 }
 
@@ -210,11 +212,11 @@ fn every_message_is_these_bytes() {
 #[test]
 fn the_bytes_of_a_file_s_channel_are_these() {
     assert_eq!(
-        hex(&Opening { push: true, delta: false, item: 300, offset: 0 }.encode()),
+        hex(&Opening { push: true, how: How::Whole, item: 300, offset: 0 }.encode()),
         "010000012c0000000000000000"
     );
     assert_eq!(
-        hex(&Opening { push: false, delta: false, item: 1, offset: 1 << 32 }.encode()),
+        hex(&Opening { push: false, how: How::Whole, item: 1, offset: 1 << 32 }.encode()),
         "02000000010000000100000000"
     );
     let mut stream = BytesMut::new();
@@ -237,24 +239,27 @@ fn a_packed_frame_is_a_zstd_frame_that_names_its_size() {
 
 #[test]
 fn the_bytes_of_a_delta_are_these() {
-    assert_eq!(Opening { push: true, delta: true, item: 0, offset: 0 }.encode()[0], 3);
-    assert_eq!(Opening { push: false, delta: true, item: 0, offset: 0 }.encode()[0], 4);
+    let first = |push, how| Opening { push, how, item: 0, offset: 0 }.encode()[0];
+    assert_eq!((first(true, How::Told), first(false, How::Told)), (3, 4));
+    assert_eq!((first(true, How::Remembered), first(false, How::Remembered)), (5, 6));
     let grid = Grid::new(16, 0x0102_0304_0506_0708).unwrap();
     let hashes = vec![(0x0a0b_0c0d, 1), (2, (1 << 40) - 1)];
-    let blocks: Vec<_> = hashes.iter().map(|&(weak, strong)| Block { length: 65_536, weak, strong }).collect();
+    let blocks: Vec<_> =
+        hashes.iter().map(|&(weak, strong)| Block { length: 65_536, weak, strong }).collect();
     let mut stream = BytesMut::new();
     put_grid(&mut stream, &grid);
     put_blocks(&mut stream, &blocks);
     put_blocks(&mut stream, &[]);
     put_copy(&mut stream, 1 << 40, 5);
+    put_again(&mut stream);
     let golden = golden(
         "04000009 10 0102030405060708  05000012 0a0b0c0d 0000000001 00000002 ff*5  05000000
-         06000010 0000010000000000 0000000000000005",
+         06000010 0000010000000000 0000000000000005  07000000",
     );
     assert_eq!(hex(&stream), hex(&golden));
     let (mut reader, mut rest) = (FrameReader::default(), &golden[..]);
     let copy = Frame::Copy { offset: 1 << 40, length: 5 };
-    for expected in [Frame::Grid(grid), Frame::Blocks(hashes), Frame::Blocks(vec![]), copy] {
+    for expected in [Frame::Grid(grid), Frame::Blocks(hashes), Frame::Blocks(vec![]), copy, Frame::Again] {
         assert_eq!(reader.frame(&mut rest).unwrap(), Some(expected));
     }
 }
@@ -270,6 +275,7 @@ fn frames_of_a_delta_that_cannot_be_are_refused() {
         "06000010 00*16", // copies nothing
         "0600000f 00*15",
         "07000001 00",
+        "08000001 00",
     ] {
         let frame = golden(evil);
         assert!(FrameReader::default().frame(&mut &frame[..]).is_err(), "{evil}");

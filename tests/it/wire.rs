@@ -6,7 +6,7 @@ use syncfiles::protocol::packed::Compress;
 use syncfiles::session::Options;
 use syncfiles::session::progress::{Event, ProblemKind, Progress};
 
-use crate::support::pair::{Pair, Ran};
+use crate::support::pair::{Pair, Ran, Side};
 
 /// Bytes that do not shrink, the same for the same seed.
 fn noise(size: usize, seed: u64) -> Vec<u8> {
@@ -73,6 +73,52 @@ fn of_an_edit_in_the_middle_of_a_large_file_little_travels_in_either_direction()
     assert_eq!(std::fs::read(pair.two.path("big")).unwrap(), edited);
     assert_eq!(pair.one.displaced(), [noise(3 << 20, 2)]);
     pair.assert_settled();
+}
+
+/// Edits a file of one side at a place, and syncs; what that costs.
+fn edit(pair: &Pair, side: &Side, content: &mut [u8], at: usize, age: u64) -> u64 {
+    content[at..][..1000].copy_from_slice(&noise(1000, at as u64));
+    side.write("big", &*content, age);
+    let ran = pair.sync();
+    assert_eq!(ran.travelled(), 1);
+    pair.assert_same();
+    assert_eq!(std::fs::read(pair.two.path("big")).unwrap(), content);
+    wire(&ran)
+}
+
+#[test]
+fn who_sent_an_edit_need_not_be_told_what_the_other_side_has_for_the_next_one() {
+    for one_edits in [true, false] {
+        let (pair, mut content) = agreed(3 << 20);
+        let side = if one_edits { &pair.one } else { &pair.two };
+        let first = edit(&pair, side, &mut content, 1 << 20, 900);
+        let second = edit(&pair, side, &mut content, 2 << 20, 800);
+        // A list of 768 blocks of nine bytes.
+        assert!(second + 6_000 < first, "{first} and then {second}");
+        // The other side was never told that version, nor did it make it.
+        let other = if one_edits { &pair.two } else { &pair.one };
+        let third = edit(&pair, other, &mut content, 1 << 19, 700);
+        assert!(second + 6_000 < third, "{second} and then {third}");
+        pair.assert_settled();
+    }
+}
+
+#[test]
+fn a_delta_that_comes_out_wrong_is_followed_by_the_whole_content() {
+    for one_edits in [true, false] {
+        let (pair, mut content) = agreed(3 << 20);
+        let side = if one_edits { &pair.one } else { &pair.two };
+        edit(&pair, side, &mut content, 1 << 20, 900);
+        // What is remembered of each block is from now on said of the one before.
+        let db = rusqlite::Connection::open(side.path(".syncfiles/state.db")).unwrap();
+        let mut blocks: Vec<u8> = db.query_row("SELECT blocks FROM signature", (), |row| row.get(0)).unwrap();
+        blocks.rotate_left(16);
+        assert_eq!(db.execute("UPDATE signature SET blocks = ?1", [blocks]).unwrap(), 1);
+        drop(db);
+        assert!(edit(&pair, side, &mut content, 2 << 20, 800) > 3 << 20);
+        assert!(edit(&pair, side, &mut content, 3 << 19, 700) < 100_000);
+        pair.assert_settled();
+    }
 }
 
 #[test]

@@ -30,6 +30,7 @@ fn take(reader: &mut FrameReader, bytes: &mut &[u8], read: &mut Read) -> Result<
             Frame::End(digest) => read.2.push(Frame::End(digest)),
             Frame::Abort { changed, text } => read.2.push(Frame::Abort { changed, text }),
             Frame::Grid(grid) => read.2.push(Frame::Grid(grid)),
+            Frame::Again => read.2.push(Frame::Again),
             Frame::Blocks(blocks) => read.2.push(Frame::Blocks(blocks)),
             Frame::Copy { offset, length } => read.2.push(Frame::Copy { offset, length }),
         }

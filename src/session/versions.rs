@@ -1,0 +1,175 @@
+//! The two versions of a file that goes as a delta: which files these are, what the receiver has, what the sender remembers.
+
+use super::error::SessionError;
+use super::work::{Work, failure};
+use crate::core::digest::Digest;
+use crate::core::plan::{Act, Item};
+use crate::core::side::Side;
+use crate::core::signature::Signature;
+use crate::core::snapshot::Node;
+use crate::core::version::Content;
+use crate::protocol::frame::How;
+use crate::protocol::message::Failure;
+use crate::replica::blocks::Old;
+use crate::replica::incoming::Incoming;
+use crate::replica::known::Known;
+use crate::replica::signatures::{self, Sent};
+use crate::replica::source::SourceError;
+
+/// Versions smaller than this are sent whole.
+const SMALLEST: u64 = 256 * 1024;
+/// Versions larger than this too: the list of blocks would grow too long.
+const LARGEST: u64 = 1 << 40;
+
+impl Work {
+    /// Whether an item's content goes as a delta: both sides have a file there, worth the question.
+    pub(crate) fn is_delta(&self, item: u32) -> bool {
+        self.replaced(item).is_some()
+    }
+
+    /// How a file goes that this side asks for.
+    pub(crate) fn how_received(&self, item: u32) -> How {
+        match self.is_delta(item) {
+            true if self.remembered_there.contains(&item) => How::Remembered,
+            true => How::Told,
+            false => How::Whole,
+        }
+    }
+
+    /// How a file goes that this side brings.
+    pub(crate) fn how_sent(&self, item: u32) -> How {
+        match self.replaced(item) {
+            Some(_) if self.recalled(item).is_some() => How::Remembered,
+            Some(_) => How::Told,
+            None => How::Whole,
+        }
+    }
+
+    /// The items that the other side asks for, and of which this side remembers the version that it has.
+    pub(crate) fn remembered(&self) -> Result<Vec<u32>, SessionError> {
+        let kept = match self.local.state() {
+            Some(state) => signatures::kept(&state).map_err(super::local::unusable)?,
+            None => return Ok(Vec::new()),
+        };
+        let the_same = |(item, old): (&Item, Replaced)| {
+            old.sha256.is_some_and(|sha256| kept.get(&item.path) == Some(&sha256))
+        };
+        let items = 0..if kept.is_empty() { 0 } else { self.plan.items.len() as u32 };
+        let remembered = |item: &u32| self.sends(*item) && self.replaced(*item).is_some_and(the_same);
+        Ok(items.filter(remembered).collect())
+    }
+
+    /// Takes in the same from the other side.
+    pub(crate) fn remembers_there(&mut self, items: Vec<u32>) -> Result<(), SessionError> {
+        if !items.iter().all(|&item| (item as usize) < self.plan.items.len()) {
+            return Err(SessionError::broke("it remembers versions of files that are not in the plan"));
+        }
+        self.remembered_there.extend(items);
+        Ok(())
+    }
+
+    /// What is known of the version that an item's receiver has: nothing yet where that is to be told.
+    pub(super) fn known(&self, item: u32, how: How) -> Known {
+        let size = self.replaced(item).map_or(0, |(_, old)| old.size);
+        match self.recalled(item).filter(|_| how == How::Remembered) {
+            Some(signature) => Known::all_of(size, &signature),
+            None => Known::new(size),
+        }
+    }
+
+    fn recalled(&self, item: u32) -> Option<Signature> {
+        let (item, old) = self.replaced(item)?;
+        // What cannot be read is told.
+        signatures::load(&*self.local.state()?, &item.path, old.sha256?).ok()?
+    }
+
+    /// An item's content was sent, and this is its signature.
+    pub(super) fn signed(&self, item: u32, sha256: Digest, signature: Option<Signature>) {
+        if let Some(Item { path, .. }) = self.plan.items.get(item as usize) {
+            self.state().signed.push(Sent { path: path.clone(), sha256, signature });
+        }
+    }
+
+    /// Writes down the signatures of what was sent.
+    pub(crate) async fn keep_signatures(&self) -> Result<(), SessionError> {
+        let (sent, local, now) = (std::mem::take(&mut self.state().signed), self.local.clone(), self.now);
+        super::blocking(move || match local.state() {
+            Some(state) => signatures::keep(&state, &sent, now).map_err(super::local::unusable),
+            None => Ok(()),
+        })
+        .await
+    }
+
+    /// The version that an item replaces at its receiver.
+    fn replaced(&self, item: u32) -> Option<(&Item, Replaced)> {
+        let item = self.plan.items.get(item as usize)?;
+        let receiver = [Side::One, Side::Two].into_iter().find(|&side| match item.act.of(side) {
+            Act::Put { version, .. } => worthwhile(&version.content).is_some(),
+            _ => false,
+        })?;
+        Some((item, worthwhile(&item.saw.of(receiver).version()?.content)?))
+    }
+
+    /// The version of an item that this side has.
+    pub(super) fn old(&self, item: u32) -> Result<Old, SourceError> {
+        let path = &self.plan.items.get(item as usize).ok_or(SourceError::Changed)?.path;
+        match self.scanned.snapshot.find(path) {
+            Some(Node::File(file)) => Old::open(&self.local.root, path, file),
+            _ => Err(SourceError::Changed),
+        }
+    }
+
+    /// Appends a range of the version that this side has; `old` is that, once it is open.
+    pub(crate) fn copy(
+        &self,
+        item: u32,
+        old: &mut Option<Old>,
+        range: (u64, u64),
+        incoming: &mut Incoming,
+    ) -> Result<(), Failure> {
+        let mut source = match old.take() {
+            Some(old) => old,
+            None => self.old(item).map_err(Stopped::from)?,
+        };
+        let append = |piece: &[u8]| incoming.write(piece).map_err(|error| Stopped(failure(&error)));
+        source.range(range.0, range.1, append)?;
+        self.advanced(item, range.1);
+        *old = Some(source);
+        Ok(())
+    }
+}
+
+/// A version that is replaced.
+struct Replaced {
+    size: u64,
+    sha256: Option<Digest>,
+}
+
+fn worthwhile(content: &Content) -> Option<Replaced> {
+    match *content {
+        Content::File { size, sha256 } if (SMALLEST..=LARGEST).contains(&size) => {
+            Some(Replaced { size, sha256 })
+        }
+        _ => None,
+    }
+}
+
+/// Why copying stopped.
+struct Stopped(Failure);
+
+impl From<SourceError> for Stopped {
+    fn from(error: SourceError) -> Stopped {
+        Stopped(match error {
+            SourceError::Changed => Failure::Changed(
+                "the version to be replaced changed meanwhile; run again to settle it".into(),
+            ),
+            error => Failure::Failed(error.to_string()),
+        })
+    }
+}
+
+impl From<Stopped> for Failure {
+    fn from(stopped: Stopped) -> Failure {
+        stopped.0
+    }
+}
