@@ -78,6 +78,8 @@ pub enum Frame<'a> {
     },
     /// Kind 7, from the receiver of a delta: what came of it has not the SHA-256 of its end; send all of the content.
     Again,
+    /// Kind 8: content bytes, compressed with the sender's [`primer`](super::primer), not yet unpacked.
+    Primed(Vec<u8>),
 }
 
 /// Bytes that are no frame.
@@ -174,6 +176,8 @@ const GRID: usize = 9;
 const MAX_TEXT: usize = 1000;
 /// The kind of a compressed frame.
 pub(super) const PACKED: u8 = 3;
+/// The kind of a frame that was compressed with a primer.
+pub(super) const PRIMED: u8 = 8;
 
 pub(super) fn head(kind: u8, length: usize) -> [u8; HEAD] {
     let [_, a, b, c] = (length as u32).to_be_bytes();
@@ -221,6 +225,7 @@ impl FrameReader {
                     self.held.clear();
                 }
                 PACKED if (1..=MAX_FRAME).contains(&length) => return self.small(bytes, length, packed),
+                PRIMED if (1..=MAX_FRAME).contains(&length) => return self.small(bytes, length, primed),
                 4 if length == GRID => return self.small(bytes, length, grid),
                 5 if length <= MAX_FRAME && length.is_multiple_of(TOLD) => {
                     return self.small(bytes, length, blocks);
@@ -282,6 +287,10 @@ fn copy<'a>(mut content: &[u8]) -> Option<Frame<'a>> {
 
 fn packed<'a>(content: &[u8]) -> Option<Frame<'a>> {
     unpack(content).ok().map(|content| Frame::Data(content.into()))
+}
+
+fn primed<'a>(content: &[u8]) -> Option<Frame<'a>> {
+    Some(Frame::Primed(content.to_vec()))
 }
 
 fn abort<'a>(content: &[u8]) -> Option<Frame<'a>> {

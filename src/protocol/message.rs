@@ -224,6 +224,8 @@ pub enum Message {
     /// One, before its needs have ended: the items of which it remembers the version that System 2 has, and to which it
     /// sends a delta, in path order.
     Remembers(Vec<u32>),
+    /// Either, at most once and while files travel: the [`primer`](super::primer) of the small files that it sends, packed.
+    Primer(Vec<u8>),
 }
 
 /// What both sides must share before they compare.

@@ -9,4 +9,5 @@ pub mod extension;
 pub mod frame;
 pub mod message;
 pub mod packed;
+pub mod primer;
 pub mod rows;

@@ -14,7 +14,7 @@ use super::frame::{FrameError, HEAD, MAX_FRAME, PACKED, head};
 pub const MAX_UNPACKED: usize = 128 * 1024;
 
 /// zstd's level: above what a slow link takes, and little is left to gain for small blocks.
-const LEVEL: i32 = 3;
+pub(super) const LEVEL: i32 = 3;
 /// Of 100 bytes a compressed block may have at most these; else it travels as it is.
 const WORTHWHILE: usize = 85;
 
@@ -39,23 +39,34 @@ thread_local! {
 /// Appends `content`, at most [`MAX_UNPACKED`] bytes, as one compressed frame. False, with nothing appended, where that
 /// saves too little, or would not fit a frame.
 pub fn put_packed(bytes: &mut BytesMut, content: &[u8]) -> bool {
+    put(bytes, PACKED, content, |room| {
+        PACKER.with_borrow_mut(|packer| {
+            if packer.is_none() {
+                *packer = Compressor::new(LEVEL).ok();
+            }
+            // A block that does not fit the room is the compressor's one error.
+            packer.as_mut()?.compress_to_buffer(content, room).ok()
+        })
+    })
+}
+
+/// Appends a frame of this kind with what `compress` makes of `content` in the room that it is given.
+pub(super) fn put(
+    bytes: &mut BytesMut,
+    kind: u8,
+    content: &[u8],
+    compress: impl FnOnce(&mut [u8]) -> Option<usize>,
+) -> bool {
     let start = bytes.len();
     let room = (content.len().min(MAX_UNPACKED) * WORTHWHILE / 100).min(MAX_FRAME);
     if content.len() > MAX_UNPACKED || room == 0 {
         return false;
     }
     bytes.resize(start + HEAD + room, 0);
-    let packed = PACKER.with_borrow_mut(|packer| {
-        if packer.is_none() {
-            *packer = Compressor::new(LEVEL).ok();
-        }
-        // A block that does not fit the room is the compressor's one error.
-        packer.as_mut()?.compress_to_buffer(content, &mut bytes[start + HEAD..]).ok()
-    });
-    match packed {
+    match compress(&mut bytes[start + HEAD..]) {
         Some(length) if length > 0 => {
             bytes.truncate(start + HEAD + length);
-            bytes[start..start + HEAD].copy_from_slice(&head(PACKED, length));
+            bytes[start..start + HEAD].copy_from_slice(&head(kind, length));
             true
         }
         _ => {
@@ -67,12 +78,7 @@ pub fn put_packed(bytes: &mut BytesMut, content: &[u8]) -> bool {
 
 /// The content of a compressed frame. More than [`MAX_UNPACKED`] bytes of it are not made, but refused.
 pub(super) fn unpack(packed: &[u8]) -> Result<Vec<u8>, FrameError> {
-    // The length that the block claims is only a claim: it is held to the cap before anything is reserved.
-    let claimed = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten();
-    let room = claimed.and_then(|claimed| usize::try_from(claimed).ok()).ok_or(FrameError::Malformed)?;
-    if !(1..=MAX_UNPACKED).contains(&room) {
-        return Err(FrameError::Malformed);
-    }
+    let room = claimed(packed, MAX_UNPACKED)?;
     let content = UNPACKER.with_borrow_mut(|unpacker| {
         if unpacker.is_none() {
             *unpacker = Decompressor::new().ok();
@@ -80,6 +86,13 @@ pub(super) fn unpack(packed: &[u8]) -> Result<Vec<u8>, FrameError> {
         unpacker.as_mut()?.decompress(packed, room).ok()
     });
     content.filter(|content| content.len() == room).ok_or(FrameError::Malformed)
+}
+
+/// How much a zstd frame says it unpacks to. That is only a claim: it is held to `most` before anything is reserved.
+pub(super) fn claimed(packed: &[u8], most: usize) -> Result<usize, FrameError> {
+    let claimed = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten();
+    let room = claimed.and_then(|claimed| usize::try_from(claimed).ok()).ok_or(FrameError::Malformed)?;
+    if (1..=most).contains(&room) { Ok(room) } else { Err(FrameError::Malformed) }
 }
 
 #[cfg(test)]

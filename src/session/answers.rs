@@ -55,6 +55,8 @@ impl Run<'_> {
                 Message::Learned(learned) if learned.iter().all(|(at, _)| planned(*at)) => {
                     results.learned.extend(learned.into_iter().map(|(at, digest)| (at as usize, digest)));
                 }
+                // Told before it was known that every file is here.
+                Message::Primer(_) => {}
                 Message::Committed { moved, deleted } => {
                     (results.moved, results.deleted) = (moved, deleted);
                     return Ok(results);

@@ -11,6 +11,7 @@ use super::local::Local;
 use super::options::Options;
 use super::packing::Packing;
 use super::perform::perform;
+use super::primer;
 use super::progress::{Event, Outcome, Problem, ProblemKind, Progress};
 use super::pump::{Ahead, ahead, pump};
 use super::remembered::{Known, Remembered};
@@ -301,7 +302,8 @@ impl Run<'_> {
         let fetch = work.prepare(run)?;
         let work = Arc::new(work);
         let pumped = pump(self.connection, &work, needs.needs, fetch, ahead, self.met.uncertainty);
-        self.control.patiently(pumped).await?;
+        let pumped = primer::hearing(self.control, &work, primer::telling(self.control, &work, pumped));
+        self.control.busily(self.control.patiently(pumped)).await?;
         self.progress.event(&Event::Committing);
         self.control.send(&Message::Commit).await?;
         let (theirs, ours) = tokio::join!(

@@ -37,6 +37,13 @@ impl Control {
         self.send_bytes(codec::encode(message)?).await
     }
 
+    /// As [`send`](Control::send), of what counts as content: a limit on that holds it up.
+    pub(crate) async fn send_content(&self, message: &Message) -> Result<(), SessionError> {
+        let bytes = codec::encode(message)?;
+        self.connection.pace(bytes.len()).await;
+        self.send_bytes(bytes).await
+    }
+
     /// The next message. A refusal, and the end of the connection, are errors.
     pub(crate) async fn receive(&self) -> Result<Message, SessionError> {
         loop {

@@ -29,6 +29,7 @@ mod outlet;
 mod packing;
 mod perform;
 mod place;
+mod primer;
 pub mod progress;
 mod pulse;
 mod pump;

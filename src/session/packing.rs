@@ -1,9 +1,12 @@
 //! Whether and how content is compressed on its way out.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 
 use crate::protocol::frame::{HEAD, MAX_FRAME, data_head};
 use crate::protocol::packed::{Compress, put_packed};
+use crate::protocol::primer::{Priming, put_primed};
 use crate::replica::source::{Source, SourceError};
 
 /// What is read, and tried to be compressed, at a time: sent as it is, it fills two frames.
@@ -45,6 +48,7 @@ impl Packing {
             skip: 0,
             penalty: SKIPPED,
             block: Vec::new(),
+            primer: None,
         })
     }
 }
@@ -60,9 +64,22 @@ pub(crate) struct Packer {
     /// How many are not tried after the next that does not shrink.
     penalty: u32,
     block: Vec<u8>,
+    primer: Option<Arc<Priming>>,
 }
 
 impl Packer {
+    /// The same, with what the receiver has been told of small files.
+    pub(crate) fn primed(self, primer: Option<Arc<Priming>>) -> Packer {
+        Packer { primer, ..self }
+    }
+
+    fn put_smaller(&self, content: &[u8], bytes: &mut BytesMut) -> bool {
+        match &self.primer {
+            Some(primer) => put_primed(bytes, content, primer),
+            None => put_packed(bytes, content),
+        }
+    }
+
     /// Reads the next block of a file and appends its frame, or frames; false at the end of the file.
     pub(crate) fn fill(&mut self, source: &mut Source, bytes: &mut BytesMut) -> Result<bool, SourceError> {
         let mut block = std::mem::take(&mut self.block);
@@ -78,7 +95,7 @@ impl Packer {
     pub(crate) fn put(&mut self, content: &[u8], bytes: &mut BytesMut) {
         for block in content.chunks(BLOCK) {
             if self.large && self.skip == 0 && block.len() > MAX_FRAME {
-                if put_packed(bytes, block) {
+                if self.put_smaller(block, bytes) {
                     continue;
                 }
                 self.large = false;
@@ -92,7 +109,7 @@ impl Packer {
     fn put_part(&mut self, part: &[u8], bytes: &mut BytesMut) {
         if self.skip > 0 {
             self.skip -= 1;
-        } else if put_packed(bytes, part) {
+        } else if self.put_smaller(part, bytes) {
             self.penalty = SKIPPED;
             return;
         } else if !self.every {

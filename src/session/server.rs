@@ -14,6 +14,7 @@ use super::listing::{Have, list, list_spans};
 use super::local::{Local, Opening};
 use super::packing::Packing;
 use super::perform::{Results, perform};
+use super::primer;
 use super::progress::Progress;
 use super::rounds::Kept;
 use super::scanned::{Round, Scanned};
@@ -317,7 +318,7 @@ impl Half<'_> {
         }
         self.session.note(|served| served.came = Came::Transferred);
         let work = Arc::new(work);
-        self.transfer(&work).await?;
+        primer::telling(control, &work, self.transfer(&work)).await?;
         // Written before the acts, so that their last sync makes it durable: System 2 commits its base only after.
         if let Some(peer) = self.hello.root {
             self.opened.local.announce(Id(peer), self.begin.base.map(Id), compared.run).await?;
@@ -356,10 +357,7 @@ impl Half<'_> {
                     None => return Err(SessionError::Connection("the client went away during the transfers".into())),
                 },
                 silent = &mut silence => return Err(silent),
-                message = self.session.control.receive(), if !ended => match message? {
-                    Message::Commit => ended = true,
-                    _ => return Err(SessionError::broke("it sent a message that has no place among transfers")),
-                },
+                message = self.session.control.receive(), if !ended => ended = primer::take(work, message?)?,
                 Some(file) = files.join_next() => {
                     let travelled = file.map_err(|_| SessionError::Connection("the transfer of a file failed; please report this".into()))?;
                     if let Some(bytes) = travelled {

@@ -48,7 +48,8 @@ pub(crate) async fn read(work: &Arc<Work>, item: u32, offset: u64, opening: Opti
 fn begin(work: &Arc<Work>, item: u32, offset: u64, opening: Option<Opening>) -> Outgoing {
     match work.source(item) {
         Ok(source) if source.size() <= SMALL => {
-            let whole = read_whole(source, offset, opening, work.packing.packer());
+            let packer = work.packing.packer().map(|packer| packer.primed(work.primers.ours()));
+            let whole = read_whole(source, offset, opening, packer);
             Outgoing::Whole(match whole {
                 Ok((bytes, digest)) => {
                     work.hashed(item, digest);
@@ -241,7 +242,7 @@ async fn receive_whole(
         work.advanced(item, (chunk.len() - from) as u64);
         let mut bytes = &chunk[from..];
         while let Some(frame) = frames.frame(&mut bytes).map_err(Broken::failed)? {
-            match frame {
+            match work.primers.plain(frame).await.map_err(Broken::failed)? {
                 Frame::Data(piece) if content.len() + piece.len() <= SMALL as usize => {
                     content.extend_from_slice(&piece)
                 }

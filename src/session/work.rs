@@ -9,6 +9,7 @@ use super::brief::Gauge;
 use super::error::SessionError;
 use super::local::Local;
 use super::packing::Packing;
+use super::primer::Primers;
 use super::progress::{Direction, Event, Progress};
 use super::scanned::Scanned;
 use crate::core::age::{Timestamp, edited_here};
@@ -51,6 +52,7 @@ pub(crate) struct Work {
     pub(crate) packing: Packing,
     /// Items of which the other side remembers the version that this one has.
     pub(super) remembered_there: HashSet<u32>,
+    pub(crate) primers: Primers,
     /// Files that go as a delta, of which only so many are under way at once.
     pub(crate) deltas: Semaphore,
     /// Large files under way that the other side asked for or brings, both directions.
@@ -103,6 +105,7 @@ impl Work {
             progress,
             packing: Packing::default(),
             remembered_there: HashSet::new(),
+            primers: Primers::default(),
             deltas: Semaphore::new(super::delta::AT_ONCE),
             large: Semaphore::new(2 * super::pump::LARGE_IN_FLIGHT),
             reading: Gauge::default(),

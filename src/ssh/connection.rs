@@ -140,6 +140,13 @@ impl Connection {
         let _ = self.inner().pace.set(Arc::new(Pace::new(bytes_a_second)));
     }
 
+    /// Waits until so many bytes may pass within the [`limit`](Self::limit), beside what goes on channels.
+    pub async fn pace(&self, bytes: usize) {
+        if let Some(pace) = self.inner().pace.get().cloned() {
+            pace.pass(bytes).await;
+        }
+    }
+
     /// Closes in good order: what was sent before is still delivered, then both ends see the end.
     pub fn close(&self) {
         self.inner().close();

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use syncfiles::core::age::{Age, Timestamp};
 use syncfiles::core::digest::Digest;
 use syncfiles::core::path::{Name, RelPath};
@@ -16,9 +16,11 @@ use syncfiles::core::version::{Bits, Content, Standing, Version};
 use syncfiles::protocol::codec::{
     decode, decode_hello, decode_welcome, encode, encode_hello, encode_welcome,
 };
+use syncfiles::protocol::frame::{How, Opening as HeadOf, put_end};
 use syncfiles::protocol::message::{
     Begin, Failure, FolderPart, Hello, Listed, Message, Need, Refusal, Welcome, Wish,
 };
+use syncfiles::protocol::primer::{MAX_PRIMER, Priming};
 use syncfiles::protocol::rows::{Row, tree_of};
 use syncfiles::session::progress::{Event, Outcome, Progress, Silent};
 use syncfiles::session::{Export, Exports, Local, Opening, Options, Remote, SessionError, serve, sync};
@@ -26,6 +28,8 @@ use syncfiles::ssh::{
     ClientConfig, Connection, Flow, Grant, Host, Login, ServerConfig, Stream, connect, host_key,
 };
 use syncfiles::transport::memory;
+
+use zstd::bulk::compress;
 
 use crate::support::pair::Pair;
 
@@ -86,6 +90,20 @@ impl Evil {
         assert!(matches!(self.hear().await, Some(Message::Begin(_))));
         self.say(&Message::Top { digest: None, entries: 0, bytes: 0, problems: vec![] }).await;
         assert!(matches!(self.hear().await, Some(Message::List(_))));
+    }
+
+    /// As a client: has a file `mine` of nine bytes, and has the server ask for it, as item 0.
+    async fn offer(&self) {
+        let content = Content::File { size: 9, sha256: None };
+        let (bits, modified, age) = (Bits::of_mode(0o644), Timestamp(5), Age(7));
+        let two = Standing::Holds(Version { content, bits, modified, age });
+        let rows = vec![Row { depth: 1, name: Name::parse(b"mine").unwrap(), two, base: None }];
+        let tree = tree_of(rows.clone(), &Snapshot::default(), Sides::default()).unwrap();
+        let plan = reconcile(&tree, &Policy { delete: true, ..Policy::default() }).digest();
+        self.say(&begin()).await;
+        self.say(&Message::Rows(rows)).await;
+        self.say(&Message::Compared { run: [1; 16], plan, entries: 1, base: 0, guard: None }).await;
+        while !matches!(self.hear().await, Some(Message::NeedsEnd)) {}
     }
 
     /// Shows an empty folder, and agrees to whatever the client plans.
@@ -633,21 +651,91 @@ fn a_client_that_falls_silent_before_the_plan_is_dropped() {
 fn a_client_that_never_brings_what_was_asked_for_is_dropped() {
     for word in [None, Some(Message::Commit)] {
         let refusal = refused_on(&hasty_runtime(), &Pair::new(), hello(), |evil| async move {
-            let content = Content::File { size: 9, sha256: None };
-            let (bits, modified, age) = (Bits::of_mode(0o644), Timestamp(5), Age(7));
-            let two = Standing::Holds(Version { content, bits, modified, age });
-            let rows = vec![Row { depth: 1, name: Name::parse(b"mine").unwrap(), two, base: None }];
-            let tree = tree_of(rows.clone(), &Snapshot::default(), Sides::default()).unwrap();
-            let plan = reconcile(&tree, &Policy { delete: true, ..Policy::default() }).digest();
-            evil.say(&begin()).await;
-            evil.say(&Message::Rows(rows)).await;
-            evil.say(&Message::Compared { run: [1; 16], plan, entries: 1, base: 0, guard: None }).await;
-            while !matches!(evil.hear().await, Some(Message::NeedsEnd)) {}
+            evil.offer().await;
             for word in word.iter() {
                 evil.say(word).await;
             }
         });
         assert_eq!(refusal.code, 30, "{refusal:?}");
+    }
+}
+
+/// Primers that are none, or one too many.
+fn wrong_primers() -> Vec<Vec<Message>> {
+    let told = Priming::new(b"once upon a time").unwrap().1;
+    let bomb = compress(&vec![0; MAX_PRIMER + 1], 1).unwrap();
+    let wrong = [b"garbage".to_vec(), vec![], bomb].map(|told| vec![Message::Primer(told)]);
+    wrong.into_iter().chain([vec![Message::Primer(told); 2]]).collect()
+}
+
+#[test]
+fn a_server_that_tells_a_primer_that_is_none_or_two_is_no_server() {
+    for primers in wrong_primers() {
+        let pair = Pair::new();
+        large(&pair.two, "mine");
+        let part = move |evil: Evil| {
+            let primers = primers.clone();
+            async move {
+                evil.welcome().await;
+                evil.agree().await;
+                evil.say(&Message::Needs(vec![Need { item: 0, have: 0 }])).await;
+                evil.say(&Message::NeedsEnd).await;
+                for primer in &primers {
+                    evil.say(primer).await;
+                }
+                // As long as nobody reads it the client is not done.
+                let channel = evil.0.accept().await;
+                evil.hear().await;
+                drop(channel);
+            }
+        };
+        let error = sync_on(&runtime(), &pair, |_| {}, part).unwrap_err();
+        assert_eq!(error.exit_code(), 12, "{error}");
+        assert!(error.to_string().contains("a primer"), "{error}");
+    }
+}
+
+#[test]
+fn a_client_that_tells_a_primer_that_is_none_or_two_is_refused() {
+    for primers in wrong_primers() {
+        let refusal = refused(&Pair::new(), hello(), |evil| async move {
+            evil.offer().await;
+            for primer in &primers {
+                evil.say(primer).await;
+            }
+        });
+        assert_eq!(refusal.code, 12, "{refusal:?}");
+        assert!(refusal.text.contains("a primer"), "{refusal:?}");
+    }
+}
+
+#[test]
+fn a_file_that_needs_a_primer_nobody_told_or_another_fails_alone() {
+    let told = Priming::new(b"once upon a time").unwrap().1;
+    for (told, packed) in [(None, compress(b"whatever!", 1).unwrap()), (Some(told), b"garbage".to_vec())] {
+        let pair = Pair::new();
+        let refusal = refused(&pair, hello(), |evil| async move {
+            evil.offer().await;
+            for told in told.iter() {
+                evil.say(&Message::Primer(told.clone())).await;
+            }
+            let mut channel = evil.0.open().await.unwrap();
+            let opening = HeadOf { push: true, how: How::Whole, item: 0, offset: 0 }.encode();
+            let mut bytes = BytesMut::from(&opening[..]);
+            bytes.extend_from_slice(&[&[8, 0, 0, packed.len() as u8], &packed[..]].concat());
+            put_end(&mut bytes, &Digest::of(b"whatever!"));
+            channel.writer.send(bytes.freeze()).await.unwrap();
+            channel.writer.finish().await.unwrap();
+            evil.say(&Message::Commit).await;
+            let Some(Message::Failed(failed)) = evil.hear().await else { panic!("nothing failed") };
+            assert!(
+                matches!(&failed[..], [(0, Failure::Failed(text))] if text.contains("malformed")),
+                "{failed:?}"
+            );
+            assert!(matches!(evil.hear().await, Some(Message::Committed { .. })));
+            evil.say(&Message::Commit).await;
+        });
+        assert_eq!(refusal.code, 12, "{refusal:?}");
     }
 }
 

@@ -21,6 +21,7 @@ use syncfiles::protocol::message::{
     Begin, Failure, FolderPart, Hello, Keep, Listed, Message, Need, Refusal, Room, Unhashed, Welcome, Wish,
 };
 use syncfiles::protocol::packed::{Compress, put_packed};
+use syncfiles::protocol::primer::{Primer, Priming, put_primed};
 use syncfiles::protocol::rows::Row;
 
 /// Hexadecimal; blanks aside.
@@ -183,6 +184,7 @@ fn messages() -> Vec<(Message, &'static str)> {
         (Message::ListSpans(vec![(path("d"), vec![1, 300])]), "13 01 01 64 02 01 ac02"),
         (Message::Changed, "14"),
         (Message::Remembers(vec![1, 300]), "15 02 01 ac02"),
+        (Message::Primer(vec![1, 2]), "16 02 0102"),
     ]
 }
 
@@ -238,6 +240,22 @@ fn a_packed_frame_is_a_zstd_frame_that_names_its_size() {
 }
 
 #[test]
+fn a_primed_frame_is_a_zstd_frame_behind_the_primer() {
+    let content = b"the king was in his counting house, counting out his money";
+    let (priming, told) = Priming::new(content).unwrap();
+    let mut made = BytesMut::new();
+    assert!(put_primed(&mut made, content, &priming));
+    assert_eq!(hex(&made[..8]), format!("08{:06x}28b52ffd", made.len() - 4));
+    let Ok(Some(Frame::Primed(packed))) = FrameReader::default().frame(&mut &made[..]) else {
+        panic!("no primed frame")
+    };
+    // What is told is a zstd frame of its own, and so is what it unpacks with.
+    assert_eq!(zstd::bulk::decompress(&told, 1000).unwrap(), content);
+    assert_eq!(Primer::read(&told).unwrap().unpack(&packed).unwrap(), content);
+    assert!(zstd::bulk::decompress(&packed, 1000).is_err());
+}
+
+#[test]
 fn the_bytes_of_a_delta_are_these() {
     let first = |push, how| Opening { push, how, item: 0, offset: 0 }.encode()[0];
     assert_eq!((first(true, How::Told), first(false, How::Told)), (3, 4));
@@ -275,7 +293,7 @@ fn frames_of_a_delta_that_cannot_be_are_refused() {
         "06000010 00*16", // copies nothing
         "0600000f 00*15",
         "07000001 00",
-        "08000001 00",
+        "09000001 00",
     ] {
         let frame = golden(evil);
         assert!(FrameReader::default().frame(&mut &frame[..]).is_err(), "{evil}");

@@ -32,6 +32,7 @@ fn take(reader: &mut FrameReader, bytes: &mut &[u8], read: &mut Read) -> Result<
             Frame::Grid(grid) => read.2.push(Frame::Grid(grid)),
             Frame::Again => read.2.push(Frame::Again),
             Frame::Blocks(blocks) => read.2.push(Frame::Blocks(blocks)),
+            Frame::Primed(packed) => read.2.push(Frame::Primed(packed)),
             Frame::Copy { offset, length } => read.2.push(Frame::Copy { offset, length }),
         }
     }
