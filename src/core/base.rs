@@ -111,7 +111,7 @@ impl Base {
     pub fn within(&self, folder: &RelPath) -> &[(RelPath, BaseEntry)] {
         let start = self.0.partition_point(|row| row.0 < *folder);
         let rest = &self.0[start..];
-        &rest[..rest.partition_point(|row| row.0.is_within(folder))]
+        &rest[..leading(rest, |row| row.0.is_within(folder))]
     }
 }
 
@@ -128,14 +128,14 @@ pub struct BaseMember<'a> {
 
 /// The names directly below a folder that is `depth` components deep, from the `rows` of the folder and below it.
 pub fn members_of(rows: &[(RelPath, BaseEntry)], depth: usize) -> impl Iterator<Item = BaseMember<'_>> {
-    let start = rows.partition_point(|(path, _)| path.depth() <= depth);
-    let mut rest = &rows[start.min(1)..];
+    let own = rows.first().is_some_and(|(path, _)| path.depth() <= depth);
+    let mut rest = &rows[usize::from(own)..];
     std::iter::from_fn(move || {
         let (first, _) = rest.first()?;
         let component = first.components().nth(depth)?;
         let name = Name::parse(component).ok()?;
-        let end = rest.partition_point(|(path, _)| path.components().nth(depth) == Some(component));
-        let (group, others) = rest.split_at(end);
+        let head = first.head(depth + 1);
+        let (group, others) = rest.split_at(leading(rest, |(path, _)| path.has_head(head)));
         rest = others;
         let (entry, below) = match group.split_first() {
             Some(((path, entry), below)) if path.depth() == depth + 1 => (Some(entry), below),
@@ -143,6 +143,17 @@ pub fn members_of(rows: &[(RelPath, BaseEntry)], depth: usize) -> impl Iterator<
         };
         Some(BaseMember { name, entry, below })
     })
+}
+
+/// How many rows at the front `are`, and none behind them: looked for in steps that double, as most often there is one
+/// (a file).
+fn leading<T>(rows: &[T], are: impl Fn(&T) -> bool) -> usize {
+    let mut step = 1;
+    while rows.get(step).is_some_and(&are) {
+        step *= 2;
+    }
+    let (passed, end) = (step / 2, step.min(rows.len()));
+    passed + rows[passed..end].partition_point(are)
 }
 
 #[cfg(test)]
@@ -167,5 +178,13 @@ mod tests {
         let bits =
             [("b", 2), ("b/a", 4), ("b/c", 1), ("z", 3)].map(|(p, b)| (p.to_owned(), Bits::of_mode(b)));
         assert_eq!(rows, bits);
+    }
+
+    #[test]
+    fn as_many_lead_as_there_are() {
+        for all in 0..40 {
+            let rows: Vec<usize> = (0..all).collect();
+            (0..=all).for_each(|count| assert_eq!(leading(&rows, |&row| row < count), count));
+        }
     }
 }

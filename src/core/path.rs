@@ -150,8 +150,21 @@ impl RelPath {
 
     /// Whether this is `folder` or below it.
     pub fn is_within(&self, folder: &RelPath) -> bool {
-        folder.is_root()
-            || self.0.strip_prefix(&*folder.0).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        self.has_head(&folder.0)
+    }
+
+    /// The bytes of the first `depth` components, or of all there are.
+    pub(crate) fn head(&self, depth: usize) -> &[u8] {
+        let mut ends = self.0.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        match depth.checked_sub(1) {
+            Some(last) => &self.0[..ends.nth(last).unwrap_or(self.0.len())],
+            None => &[],
+        }
+    }
+
+    /// Whether these are the bytes of some of its first components.
+    pub(crate) fn has_head(&self, head: &[u8]) -> bool {
+        head.is_empty() || self.0.strip_prefix(head).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
     }
 
     /// Where this path leads once the folder `from`, or what it is itself, stands at `to`. None where it is not within
@@ -165,8 +178,11 @@ impl RelPath {
 impl Ord for RelPath {
     fn cmp(&self, other: &RelPath) -> Ordering {
         // `/` sorts before every byte that a component can hold, so a folder's members follow it directly.
-        let rank = |&byte: &u8| if byte == b'/' { 0 } else { byte };
-        self.0.iter().map(rank).cmp(other.0.iter().map(rank))
+        let rank = |byte: u8| if byte == b'/' { 0 } else { byte };
+        match self.0.iter().zip(&other.0).find(|(a, b)| a != b) {
+            Some((&a, &b)) => rank(a).cmp(&rank(b)),
+            None => self.0.len().cmp(&other.0.len()),
+        }
     }
 }
 

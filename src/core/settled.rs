@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::age::Timestamp;
-use super::base::{Base, BaseEntry, members_of};
+use super::base::{Base, BaseEntry, BaseMember, members_of};
 use super::digest::Digest;
 use super::kept::looks_kept;
 use super::merge::Fork;
@@ -65,7 +65,7 @@ pub fn settled_rows(
     excluded: &dyn Fn(&RelPath, bool) -> bool,
     whole: &Whole,
 ) -> Settled {
-    let mut settling = Settling { base, excluded, whole, found: Settled::default() };
+    let mut settling = Settling { excluded, whole, found: Settled::default() };
     for path in settled_below {
         match own.find(path) {
             Some(Node::Folder(folder)) => settling.members(path, folder, base.within(path)),
@@ -75,7 +75,12 @@ pub fn settled_rows(
     }
     for path in settled {
         if let Some(node) = own.find(path) {
-            settling.path(path, node);
+            let rows = base.within(path);
+            let (row, below) = match rows.split_first() {
+                Some(((first, row), below)) if first == path => (Some(row), below),
+                _ => (None, rows),
+            };
+            settling.path(path, node, row, below);
         }
     }
     settling.found
@@ -83,21 +88,15 @@ pub fn settled_rows(
 
 /// Brings the base's rows up to what both sides hold, which is what System 2 holds.
 struct Settling<'a> {
-    base: &'a Base,
     excluded: &'a dyn Fn(&RelPath, bool) -> bool,
     whole: &'a Whole,
     found: Settled,
 }
 
 impl Settling<'_> {
-    /// The rows at and below `path`, where System 2 holds `node`.
-    fn path(&mut self, path: &RelPath, node: &Node) {
+    /// The rows at and below `path`, where System 2 holds `node`; the base has `row` there, and the rows `below` it.
+    fn path(&mut self, path: &RelPath, node: &Node, row: Option<&BaseEntry>, below: &[(RelPath, BaseEntry)]) {
         let Some(entry) = agreed(&node.standing(Timestamp(0))) else { return };
-        let rows = self.base.within(path);
-        let (row, below) = match rows.split_first() {
-            Some(((first, row), below)) if first == path => (Some(row), below),
-            _ => (None, rows),
-        };
         if row != Some(&entry) {
             self.found.rows.push((path.clone(), Some(entry)));
         }
@@ -110,23 +109,27 @@ impl Settling<'_> {
         if folder.digest.is_some() && self.whole.get(path) == folder.digest.as_ref() {
             return;
         }
+        // Both are in name order.
+        let mut based = members_of(rows, path.depth()).peekable();
         for (name, node) in &folder.members {
+            while let Some(gone) = based.next_if(|member| member.name < *name) {
+                self.forget(path, &gone);
+            }
+            let member = based.next_if(|member| member.name == *name);
+            let (row, below) = member.map_or((None, &[][..]), |member| (member.entry, member.below));
             if let Ok(inner) = path.join(name) {
-                self.path(&inner, node);
+                self.path(&inner, node, row, below);
             }
         }
-        for member in members_of(rows, path.depth()) {
-            let Ok(inner) = path.join(&member.name) else { continue };
-            if folder.member(member.name.as_bytes()).is_none() {
-                self.forget(&inner);
-            }
-        }
+        based.for_each(|gone| self.forget(path, &gone));
         self.found.walked.extend(folder.digest.map(|digest| (path.clone(), digest)));
     }
 
-    /// Both sides have nothing at `path`: its rows go, unless the rules hide it.
-    fn forget(&mut self, path: &RelPath) {
-        for (path, entry) in self.base.within(path) {
+    /// Both sides have nothing there: its rows go, unless the rules hide it.
+    fn forget(&mut self, folder: &RelPath, gone: &BaseMember<'_>) {
+        let own = gone.entry.and_then(|entry| Some((folder.join(&gone.name).ok()?, entry)));
+        let below = gone.below.iter().map(|(path, entry)| (path, entry));
+        for (path, entry) in own.iter().map(|(path, entry)| (path, *entry)).chain(below) {
             if !(self.excluded)(path, entry.as_content().is_folder()) {
                 self.found.rows.push((path.clone(), None));
             }
