@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -150,6 +151,23 @@ impl Root {
         Walker::new(self).spot(path)?.open_file()
     }
 
+    /// As [`open_file`](Root::open_file), by way of the parent that is kept in `near` where it is the same one.
+    pub fn open_file_near(&self, path: &RelPath, near: &Near) -> io::Result<(File, Stat)> {
+        let (parent, name) = path.split().ok_or(Errno::INVAL)?;
+        if parent.is_empty() {
+            return Spot { root: self, folder: self.as_fd(), name }.open_file();
+        }
+        let kept = near.kept().clone().filter(|kept| *kept.0 == *parent);
+        let kept = match kept {
+            Some(kept) => kept,
+            None => {
+                let folder = self.folder(&path.parent().ok_or(Errno::INVAL)?)?;
+                near.kept().insert(Arc::new((parent.into(), folder))).clone()
+            }
+        };
+        Spot { root: self, folder: kept.1.as_fd(), name }.open_file()
+    }
+
     /// The target of the symbolic link at `path`.
     pub fn read_link(&self, path: &RelPath) -> io::Result<Box<[u8]>> {
         Walker::new(self).spot(path)?.read_link()
@@ -259,6 +277,22 @@ impl<'r> Walker<'r> {
     /// Closes the parent that is kept open.
     pub fn forget(&mut self) {
         self.last = None;
+    }
+}
+
+/// The parent of the file that was opened last, kept open as the files of one folder are read in a row. Threads may share it.
+///
+/// It is for one sync: a folder that is replaced meanwhile goes unnoticed, and what is opened in the one that was there before
+/// must be held to what the scan saw.
+#[derive(Debug, Default)]
+pub struct Near(Mutex<Option<Arc<Parent>>>);
+
+/// A folder's path, and the folder.
+type Parent = (Box<[u8]>, OwnedFd);
+
+impl Near {
+    fn kept(&self) -> MutexGuard<'_, Option<Arc<Parent>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use rustix::io::Errno;
 use thiserror::Error;
 
-use super::root::{Kind, Root, Stat};
+use super::root::{Kind, Near, Root, Stat};
 use crate::core::digest::{Digest, Hasher};
 use crate::core::path::RelPath;
 use crate::core::snapshot;
@@ -33,9 +33,14 @@ pub struct Source {
 }
 
 impl Source {
-    /// Opens the file at `path` if it is still what the scan saw.
-    pub fn open(root: &Root, path: &RelPath, scanned: &snapshot::File) -> Result<Source, SourceError> {
-        let (file, opened) = root.open_file(path).map_err(gone_or_unreadable)?;
+    /// Opens the file at `path` if it is still what the scan saw; `near` keeps its folder for the next one.
+    pub fn open(
+        root: &Root,
+        near: &Near,
+        path: &RelPath,
+        scanned: &snapshot::File,
+    ) -> Result<Source, SourceError> {
+        let (file, opened) = root.open_file_near(path, near).map_err(gone_or_unreadable)?;
         let same = opened.kind == Kind::File
             && opened.size == scanned.size
             && opened.modified == scanned.modified

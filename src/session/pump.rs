@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 
 use super::delta;
@@ -48,87 +48,96 @@ pub(crate) async fn pump(
     ahead: Ahead,
     uncertainty: i64,
 ) -> Result<(), SessionError> {
-    let lane = |ahead| Lane {
-        connection,
-        work,
-        ahead,
+    let lane = |ahead, large: fn(&Work, u32) -> bool| Lane {
+        connection: connection.clone(),
+        work: work.clone(),
         limit: in_flight(uncertainty),
-        large: Arc::new(Semaphore::new(LARGE_IN_FLIGHT)),
+        ahead,
+        large,
+        places: Arc::new(Semaphore::new(LARGE_IN_FLIGHT)),
     };
     let gate = Arc::new(Gate { unopened: AtomicUsize::new(theirs.len()), open: Notify::new() });
     gate.check();
-    let sending = lane(Ahead::new()).each(
-        theirs,
-        |need| work.source_size(need.item),
-        |opening, work, need| push(opening, work, need, gate.clone()),
-    );
+    let opened = gate.clone();
+    let sending = lane(Ahead::new(), |work, item| transfer::is_large(work.source_size(item)))
+        .each(theirs, move |opening, work, need| push(opening, work, need, opened.clone()));
     let fetching = async {
         gate.open.notified().await;
-        lane(ahead).each(ours, |need| work.size(need.item), pull).await
+        lane(ahead, |work, item| transfer::is_large(work.size(item))).each(ours, pull).await
     };
     tokio::try_join!(sending, fetching).map(|_| ())
 }
 
 /// The files of one direction.
-struct Lane<'a> {
-    connection: &'a Connection,
-    work: &'a Arc<Work>,
-    /// Channels that were asked for already.
-    ahead: Ahead,
+struct Lane {
+    connection: Connection,
+    work: Arc<Work>,
     /// How many may be in flight.
     limit: usize,
+    /// Channels that were asked for already.
+    ahead: Ahead,
+    /// Whether an item's file is large.
+    large: fn(&Work, u32) -> bool,
     /// Places for large ones.
-    large: Arc<Semaphore>,
+    places: Arc<Semaphore>,
 }
 
-impl Lane<'_> {
-    /// Moves every file in a task of its own. Channels are asked for in path order: the next in that order wait
-    /// behind a large file that waits for its place.
+impl Lane {
+    /// Moves every file, as many at once as may be in flight. Whoever has moved one goes on with the next itself: small files
+    /// come so fast that to be woken for each, and to start a task for each, would cost as much as their channels.
     async fn each<F>(
-        mut self,
+        self,
         needs: Vec<Need>,
-        size: impl Fn(&Need) -> u64,
-        carry: impl Fn(Opening, Arc<Work>, Need) -> F,
+        carry: impl Fn(Opening, Arc<Work>, Need) -> F + Clone + Send + 'static,
     ) -> Result<(), SessionError>
     where
         F: Future<Output = Result<(), SessionError>> + Send + 'static,
     {
-        let mut files = JoinSet::new();
-        for need in needs {
-            while files.len() >= self.limit {
-                ended(files.join_next().await)?;
-            }
-            let place = if transfer::is_large(size(&need)) {
-                self.large.clone().acquire_owned().await.ok()
-            } else {
-                None
-            };
-            let opening = match self.ahead.pop_front() {
-                Some(opening) => opening,
-                None => self.connection.ask()?,
-            };
-            let carried = carry(opening, self.work.clone(), need);
-            files.spawn(async move {
-                let _place = place;
-                carried.await
+        let (at_once, work) = (self.limit.min(needs.len()), self.work.clone());
+        let queue = Arc::new(Mutex::new((self, needs.into_iter())));
+        let mut carriers = JoinSet::new();
+        for _ in 0..at_once {
+            let (queue, work, carry) = (queue.clone(), work.clone(), carry.clone());
+            carriers.spawn(async move {
+                while let Some((opening, need, place)) = next(&queue).await? {
+                    carry(opening, work.clone(), need).await?;
+                    drop(place);
+                }
+                Ok(())
             });
         }
-        while !files.is_empty() {
-            ended(files.join_next().await)?;
+        while let Some(carrier) = carriers.join_next().await {
+            ended(carrier)?;
         }
         Ok(())
     }
 }
 
-/// What a file's task ended with.
-fn ended(file: Option<Result<Result<(), SessionError>, JoinError>>) -> Result<(), SessionError> {
-    match file {
-        Some(Ok(result)) => result,
-        Some(Err(_)) => {
-            Err(SessionError::Connection("the transfer of a file failed; please report this".into()))
-        }
-        None => Ok(()),
-    }
+/// The files of a lane that nobody carries yet, in path order.
+type Queue = Mutex<(Lane, std::vec::IntoIter<Need>)>;
+
+/// The next file of the lane, on its channel, and its place if it is large. Channels are asked for in path order: the next in
+/// that order wait behind a large file that waits for its place.
+async fn next(queue: &Queue) -> Result<Option<(Opening, Need, Option<OwnedSemaphorePermit>)>, SessionError> {
+    let mut queue = queue.lock().await;
+    let (lane, needs) = &mut *queue;
+    let Some(need) = needs.next() else { return Ok(None) };
+    let place = match (lane.large)(&lane.work, need.item) {
+        true => lane.places.clone().acquire_owned().await.ok(),
+        false => None,
+    };
+    let opening = match lane.ahead.pop_front() {
+        Some(opening) => opening,
+        None => lane.connection.ask()?,
+    };
+    Ok(Some((opening, need, place)))
+}
+
+/// What a carrier ended with.
+fn ended(carrier: Result<Result<(), SessionError>, JoinError>) -> Result<(), SessionError> {
+    carrier.unwrap_or_else(|_| {
+        Err(SessionError::Connection("the transfer of a file failed; please report this".into()))
+    })
 }
 
 /// Opens once no file that is to be sent waits for its channel any more.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::blocking;
 use super::budget::Budget;
@@ -338,36 +338,48 @@ impl Half<'_> {
 
     /// Serves file channels until the client says that every transfer has ended and everything needed is here.
     async fn transfer(&self, work: &Arc<Work>) -> Result<(), SessionError> {
-        let mut files = JoinSet::new();
-        let mut ended = false;
+        let (control, mut files) = (self.session.control, JoinSet::new());
         // Only files under way are work: with none, this side waits for those that the client is to bring.
-        let _waiting = self.session.control.waiting();
-        let mut silence = std::pin::pin!(self.session.control.silence());
+        let _waiting = control.waiting();
+        let mut silence = std::pin::pin!(control.silence());
         // The client's word and the files travel on different channels, so the word may be first.
+        let mut word = std::pin::pin!(control.receive());
+        let mut ended = false;
         while !ended || work.is_waiting() || !files.is_empty() {
             tokio::select! {
                 channel = self.session.connection.accept() => match channel {
                     Some(channel) => {
-                        let (work, working) = (work.clone(), self.session.control.working());
+                        let (work, working) = (work.clone(), control.working());
                         files.spawn(async move {
                             let _working = working;
                             serve_file(work, channel).await
                         });
+                        // To be woken for each that ends would cost as much as many of them do.
+                        while let Some(file) = files.try_join_next() {
+                            self.count(file)?;
+                        }
                     }
                     None => return Err(SessionError::Connection("the client went away during the transfers".into())),
                 },
                 silent = &mut silence => return Err(silent),
-                message = self.session.control.receive(), if !ended => ended = primer::take(work, message?)?,
-                Some(file) = files.join_next() => {
-                    let travelled = file.map_err(|_| SessionError::Connection("the transfer of a file failed; please report this".into()))?;
-                    if let Some(bytes) = travelled {
-                        self.session.note(|served| {
-                            served.files += 1;
-                            served.bytes += bytes;
-                        });
-                    }
+                message = &mut word, if !ended => {
+                    ended = primer::take(work, message?)?;
+                    word.set(control.receive());
                 }
+                Some(file) = files.join_next(), if ended => self.count(file)?,
             }
+        }
+        Ok(())
+    }
+
+    /// Counts a file whose channel was served.
+    fn count(&self, file: Result<Option<u64>, JoinError>) -> Result<(), SessionError> {
+        let lost = || SessionError::Connection("the transfer of a file failed; please report this".into());
+        if let Some(bytes) = file.map_err(|_| lost())? {
+            self.session.note(|served| {
+                served.files += 1;
+                served.bytes += bytes;
+            });
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! One file on one channel: sent from one side's root, received into the other's staging.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -228,7 +229,7 @@ impl Broken {
     }
 }
 
-/// Gathers a small file in memory and stages it in one go.
+/// Takes a small file in and stages it in one go: straight from the packet that holds all of it, as most are.
 async fn receive_whole(
     work: &Arc<Work>,
     item: u32,
@@ -236,26 +237,44 @@ async fn receive_whole(
     mut first: Option<(Chunk, usize)>,
     reader: &mut ChannelReader,
 ) -> Result<Staged, Broken> {
-    let mut content = Vec::with_capacity(work.size(item) as usize);
-    let promised = 'all: loop {
+    let (size, mut gathered) = (work.size(item) as usize, Vec::new());
+    let (promised, whole) = 'all: loop {
         let (chunk, from) = next_chunk(&mut first, reader).await?;
         work.advanced(item, (chunk.len() - from) as u64);
-        let mut bytes = &chunk[from..];
+        let (mut bytes, mut whole, mut end) = (&chunk[from..], None, None);
         while let Some(frame) = frames.frame(&mut bytes).map_err(Broken::failed)? {
             match work.primers.plain(frame).await.map_err(Broken::failed)? {
-                Frame::Data(piece) if content.len() + piece.len() <= SMALL as usize => {
-                    content.extend_from_slice(&piece)
+                Frame::Data(Cow::Borrowed(piece))
+                    if piece.len() == size && whole.is_none() && gathered.is_empty() =>
+                {
+                    let until = chunk.len() - bytes.len();
+                    whole = Some(until - size..until);
+                }
+                Frame::Data(piece) if whole.is_none() && gathered.len() + piece.len() <= SMALL as usize => {
+                    gathered.reserve(size.saturating_sub(gathered.len()));
+                    gathered.extend_from_slice(&piece)
                 }
                 Frame::Data(_) => return Err(Broken::failed("more content came than was promised")),
-                Frame::End(digest) => break 'all digest,
+                Frame::End(digest) => {
+                    end = Some(digest);
+                    break;
+                }
                 Frame::Abort { changed, text } => return Err(aborted_there(changed, &text)),
                 _ => return Err(Broken::failed(MISPLACED)),
             }
         }
+        match (end, whole) {
+            (Some(digest), whole) => break 'all (digest, whole.map(|range| (chunk, range))),
+            (None, Some(range)) => gathered.extend_from_slice(&chunk[range]),
+            (None, None) => {}
+        }
     };
     let staging = work.clone();
-    let staged = work.staging.run(move || staging.stage_whole(item, &content, promised)).await;
-    staged.map_err(|_| Broken::failed("staging it failed"))?.map_err(Broken::Failed)
+    let stage = move || match whole {
+        Some((chunk, range)) => staging.stage_whole(item, &chunk[range], promised),
+        None => staging.stage_whole(item, &gathered, promised),
+    };
+    work.staging.run(stage).await.map_err(|_| Broken::failed("staging it failed"))?.map_err(Broken::Failed)
 }
 
 /// Hands a large file's packets to a thread that writes and hashes; their credit returns as they are written.
@@ -355,16 +374,23 @@ pub(crate) async fn serve_file(work: Arc<Work>, mut channel: Channel) -> Option<
     let _place = if is_large(size) { work.large.acquire().await.ok() } else { None };
     let permit = if how != How::Whole { work.deltas.acquire().await.ok() } else { None };
     if !opening.push {
+        let travels = || work.source_size(item).saturating_sub(offset);
         let sent = if permit.is_some() {
             delta::send(&work, opening, false, (frames, first), &mut channel).await.is_ok()
         } else {
             let outgoing = read(&work, item, offset, None).await;
-            send(&work, item, outgoing, &mut channel.writer).await.is_ok()
+            let whole = matches!(outgoing, Outgoing::Whole(_));
+            let sent = send(&work, item, outgoing, &mut channel.writer).await.is_ok();
+            if whole && sent {
+                channel.settle();
+                return Some(travels());
+            }
+            sent
         };
         drop(permit);
         // The client closes first; until then the channel is its own.
         while let Ok(Some(_)) = channel.reader.next().await {}
-        return sent.then(|| work.source_size(item).saturating_sub(offset));
+        return sent.then(travels);
     }
     if work.claim(item, offset) {
         let received = if permit.is_some() {

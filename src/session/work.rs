@@ -25,6 +25,7 @@ use crate::core::version::{Content, Version};
 use crate::protocol::message::{Failure, Need, Unhashed};
 use crate::replica::identity::Id;
 use crate::replica::incoming::Incoming;
+use crate::replica::root::Near;
 use crate::replica::signatures::Sent;
 use crate::replica::source::{Source, SourceError};
 use crate::replica::stage::{Promise, Stage, StageError, Staged};
@@ -44,6 +45,8 @@ pub(crate) struct Work {
     uncertainty: i64,
     arrangement: Arrangement,
     stage: Option<Stage>,
+    /// The folder of the file that was sent last.
+    near: Near,
     progress: Arc<dyn Progress>,
     /// The digest of the plan as both sides made it, before this one learned more hashes.
     agreed: Digest,
@@ -102,6 +105,7 @@ impl Work {
             uncertainty: policy.uncertainty,
             arrangement: Arrangement::default(),
             stage: None,
+            near: Near::default(),
             progress,
             packing: Packing::default(),
             remembered_there: HashSet::new(),
@@ -246,7 +250,7 @@ impl Work {
         let Some(Node::File(file)) = self.scanned.snapshot.find(path) else {
             return Err(SourceError::Changed);
         };
-        Source::open(&self.local.root, path, file)
+        Source::open(&self.local.root, &self.near, path, file)
     }
 
     /// Whether the plan says that the other side takes an item's content from here.

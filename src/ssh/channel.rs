@@ -47,6 +47,12 @@ impl Channel {
         Self { reader: ChannelReader(ends.clone()), writer: ChannelWriter(ends) }
     }
 
+    /// At the server, once all is sent that the client can want: drops the channel without telling the client that it is given
+    /// up. The client closes it when it has read that; what it still sends is not read.
+    pub fn settle(self) {
+        self.reader.0.lane.settled_here.store(true, Ordering::Release);
+    }
+
     /// Asks for the subsystem, without waiting for an answer.
     pub(super) async fn request(&self, subsystem: &str) -> Result<(), CarrierError> {
         self.writer.0.port()?.subsystem(subsystem).await
@@ -181,7 +187,8 @@ impl Drop for Ends {
             }
             Port::Server(..) => {
                 self.lane.desert();
-                let over = self.lane.finished.load(Ordering::Acquire) && self.lane.eof_came();
+                let over = self.lane.settled_here.load(Ordering::Acquire)
+                    || self.lane.finished.load(Ordering::Acquire) && self.lane.eof_came();
                 if !over && self.lane.ended().is_none() {
                     link.outbox.post(Frame::Abandon(self.lane.id));
                 }

@@ -35,6 +35,8 @@ pub(super) struct Lane {
     pub(super) announced: AtomicBool,
     /// Whether our end mark was sent.
     pub(super) finished: AtomicBool,
+    /// Whether this end has sent all that it is going to, and wants nothing more.
+    pub(super) settled_here: AtomicBool,
 }
 
 #[derive(Default)]
@@ -74,6 +76,7 @@ impl Lane {
             listed: AtomicBool::new(false),
             announced: AtomicBool::new(announced),
             finished: AtomicBool::new(false),
+            settled_here: AtomicBool::new(false),
         })
     }
 
