@@ -13,6 +13,7 @@ use super::transfer;
 use super::work::Work;
 use crate::protocol::frame::{FrameReader, How, Opening as Head};
 use crate::protocol::message::Need;
+use crate::replica::stage::RESUMABLE;
 use crate::ssh::{CarrierError, Connection, Opening};
 use bytes::Bytes;
 
@@ -32,12 +33,48 @@ pub(crate) const LARGE_IN_FLIGHT: usize = 32;
 pub(crate) fn ahead(connection: &Connection, work: &Work, uncertainty: i64) -> Result<Ahead, SessionError> {
     let items = 0..work.plan.items.len() as u32;
     let first = if items.into_iter().any(|item| work.sends(item)) { 0 } else { in_flight(uncertainty) };
-    let wanted = work.arrangement().needs.len().min(first);
-    Ok((0..wanted).map(|_| Ok(connection.ask()?.unattended())).collect::<Result<_, CarrierError>>()?)
+    let ask = |&item: &usize| {
+        let need = Need { item: item as u32, have: 0 };
+        // What an earlier run left of a file that is worth resuming is not known yet.
+        let head = pulled(work, &need).filter(|_| work.size(need.item) < RESUMABLE);
+        let asked = Asked::new(connection, head)?;
+        Ok((need.item, Asked { opening: asked.opening.unattended(), ..asked }))
+    };
+    Ok(work.arrangement().needs.iter().take(first).map(ask).collect::<Result<_, CarrierError>>()?)
 }
 
-/// Channels on their way to being open, for the files that this side needs.
-pub(crate) type Ahead = VecDeque<Opening>;
+/// Channels on their way to being open, for the items that this side needs first.
+pub(crate) type Ahead = VecDeque<(u32, Asked)>;
+
+/// A channel on its way to being open.
+pub(crate) struct Asked {
+    opening: Opening,
+    /// Whether the server was told along with the request what the channel is for.
+    told: bool,
+}
+
+impl Asked {
+    fn new(connection: &Connection, head: Option<Head>) -> Result<Asked, CarrierError> {
+        let opening = match head {
+            Some(head) => connection.ask(&head.encode())?,
+            None => connection.ask(&[])?,
+        };
+        Ok(Asked { opening, told: head.is_some() })
+    }
+}
+
+/// What is said along with the request for the channel of a file that this side needs. One that goes as a delta waits for its
+/// turn first.
+fn pulled(work: &Work, need: &Need) -> Option<Head> {
+    let how = work.how_received(need.item);
+    let head = Head { push: false, how, item: need.item, offset: need.have };
+    (how == How::Whole).then_some(head)
+}
+
+/// Of one that this side sends: the opening comes with the content.
+fn pushed(_: &Work, _: &Need) -> Option<Head> {
+    None
+}
 
 /// Sends what System 1 needs, then fetches what this side needs; both overlap once every file to be sent has its channel.
 pub(crate) async fn pump(
@@ -48,22 +85,23 @@ pub(crate) async fn pump(
     ahead: Ahead,
     uncertainty: i64,
 ) -> Result<(), SessionError> {
-    let lane = |ahead, large: fn(&Work, u32) -> bool| Lane {
+    let lane = |ahead, large: fn(&Work, u32) -> bool, head| Lane {
         connection: connection.clone(),
         work: work.clone(),
         limit: in_flight(uncertainty),
         ahead,
+        head,
         large,
         places: Arc::new(Semaphore::new(LARGE_IN_FLIGHT)),
     };
     let gate = Arc::new(Gate { unopened: AtomicUsize::new(theirs.len()), open: Notify::new() });
     gate.check();
     let opened = gate.clone();
-    let sending = lane(Ahead::new(), |work, item| transfer::is_large(work.source_size(item)))
-        .each(theirs, move |opening, work, need| push(opening, work, need, opened.clone()));
+    let sending = lane(Ahead::new(), |work, item| transfer::is_large(work.source_size(item)), pushed)
+        .each(theirs, move |asked, work, need| push(asked, work, need, opened.clone()));
     let fetching = async {
         gate.open.notified().await;
-        lane(ahead, |work, item| transfer::is_large(work.size(item))).each(ours, pull).await
+        lane(ahead, |work, item| transfer::is_large(work.size(item)), pulled).each(ours, pull).await
     };
     tokio::try_join!(sending, fetching).map(|_| ())
 }
@@ -76,6 +114,8 @@ struct Lane {
     limit: usize,
     /// Channels that were asked for already.
     ahead: Ahead,
+    /// What is said along with the request for a channel.
+    head: fn(&Work, &Need) -> Option<Head>,
     /// Whether an item's file is large.
     large: fn(&Work, u32) -> bool,
     /// Places for large ones.
@@ -88,7 +128,7 @@ impl Lane {
     async fn each<F>(
         self,
         needs: Vec<Need>,
-        carry: impl Fn(Opening, Arc<Work>, Need) -> F + Clone + Send + 'static,
+        carry: impl Fn(Asked, Arc<Work>, Need) -> F + Clone + Send + 'static,
     ) -> Result<(), SessionError>
     where
         F: Future<Output = Result<(), SessionError>> + Send + 'static,
@@ -99,8 +139,8 @@ impl Lane {
         for _ in 0..at_once {
             let (queue, work, carry) = (queue.clone(), work.clone(), carry.clone());
             carriers.spawn(async move {
-                while let Some((opening, need, place)) = next(&queue).await? {
-                    carry(opening, work.clone(), need).await?;
+                while let Some((asked, need, place)) = next(&queue).await? {
+                    carry(asked, work.clone(), need).await?;
                     drop(place);
                 }
                 Ok(())
@@ -118,7 +158,7 @@ type Queue = Mutex<(Lane, std::vec::IntoIter<Need>)>;
 
 /// The next file of the lane, on its channel, and its place if it is large. Channels are asked for in path order: the next in
 /// that order wait behind a large file that waits for its place.
-async fn next(queue: &Queue) -> Result<Option<(Opening, Need, Option<OwnedSemaphorePermit>)>, SessionError> {
+async fn next(queue: &Queue) -> Result<Option<(Asked, Need, Option<OwnedSemaphorePermit>)>, SessionError> {
     let mut queue = queue.lock().await;
     let (lane, needs) = &mut *queue;
     let Some(need) = needs.next() else { return Ok(None) };
@@ -126,11 +166,11 @@ async fn next(queue: &Queue) -> Result<Option<(Opening, Need, Option<OwnedSemaph
         true => lane.places.clone().acquire_owned().await.ok(),
         false => None,
     };
-    let opening = match lane.ahead.pop_front() {
-        Some(opening) => opening,
-        None => lane.connection.ask()?,
+    let asked = match lane.ahead.pop_front() {
+        Some((item, asked)) if item == need.item => asked,
+        _ => Asked::new(&lane.connection, (lane.head)(&lane.work, &need))?,
     };
-    Ok(Some((opening, need, place)))
+    Ok(Some((asked, need, place)))
 }
 
 /// What a carrier ended with.
@@ -159,9 +199,9 @@ impl Gate {
     }
 }
 
-async fn push(opening: Opening, work: Arc<Work>, need: Need, gate: Arc<Gate>) -> Result<(), SessionError> {
+async fn push(asked: Asked, work: Arc<Work>, need: Need, gate: Arc<Gate>) -> Result<(), SessionError> {
     let work = &work;
-    let channel = opening.wait().await;
+    let channel = asked.opening.wait().await;
     gate.opened();
     let mut channel = channel?;
     work.started(need.item);
@@ -171,9 +211,8 @@ async fn push(opening: Opening, work: Arc<Work>, need: Need, gate: Arc<Gate>) ->
         delta::send(work, opening, true, Default::default(), &mut channel).await
     } else {
         let outgoing = transfer::read(work, need.item, need.have, Some(opening)).await;
-        let sent = transfer::send(work, need.item, outgoing, &mut channel.writer).await;
-        // Closed before its end mark, the channel would count as given up.
-        sent.and(channel.writer.finish().await)
+        // The last frame says that it is the last: no end mark of the channel is needed as well.
+        transfer::send(work, need.item, outgoing, &mut channel.writer).await
     };
     work.sent(need.item, sent.is_ok());
     match sent {
@@ -183,17 +222,19 @@ async fn push(opening: Opening, work: Arc<Work>, need: Need, gate: Arc<Gate>) ->
     }
 }
 
-async fn pull(opening: Opening, work: Arc<Work>, need: Need) -> Result<(), SessionError> {
+async fn pull(asked: Asked, work: Arc<Work>, need: Need) -> Result<(), SessionError> {
     let work = &work;
-    let mut channel = opening.wait().await?;
+    let mut channel = asked.opening.wait().await?;
     work.started(need.item);
     work.claim(need.item, need.have);
     let how = work.how_received(need.item);
     let _permit = if how != How::Whole { work.deltas.acquire().await.ok() } else { None };
     let opening = Head { push: false, how, item: need.item, offset: need.have };
-    match channel.writer.send(Bytes::copy_from_slice(&opening.encode())).await {
-        Ok(()) | Err(CarrierError::Abandoned) => {}
-        Err(error) => return Err(error.into()),
+    if !asked.told {
+        match channel.writer.send(Bytes::copy_from_slice(&opening.encode())).await {
+            Ok(()) | Err(CarrierError::Abandoned) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     if how != How::Whole {
         delta::receive(work, opening, Default::default(), &mut channel).await

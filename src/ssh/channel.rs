@@ -4,11 +4,11 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::error::CarrierError;
 use super::flow::charge;
-use super::frame::{FILE, Frame, preface};
+use super::frame::Frame;
 use super::lane::Lane;
 use super::port::Port;
 
@@ -52,11 +52,6 @@ impl Channel {
     pub fn settle(self) {
         self.reader.0.lane.settled_here.store(true, Ordering::Release);
     }
-
-    /// Asks for the subsystem, without waiting for an answer.
-    pub(super) async fn request(&self, subsystem: &str) -> Result<(), CarrierError> {
-        self.writer.0.port()?.subsystem(subsystem).await
-    }
 }
 
 impl ChannelReader {
@@ -85,10 +80,8 @@ impl ChannelWriter {
         let most = lane.pace.as_ref().map_or(usize::MAX, |pace| pace.piece());
         let packet = lane.link.peer().packet().min(most);
         while !bytes.is_empty() {
-            let head = self.0.head();
-            let size = bytes.len().min(packet - head.len());
-            let piece = bytes.split_to(size);
-            self.0.transmit(head, piece).await?;
+            let piece = bytes.split_to(bytes.len().min(packet));
+            self.0.transmit(piece).await?;
         }
         Ok(())
     }
@@ -102,9 +95,6 @@ impl ChannelWriter {
         if lane.finished.load(Ordering::Acquire) {
             return Ok(());
         }
-        if !lane.announced.load(Ordering::Acquire) {
-            self.0.transmit(self.0.head(), Bytes::new()).await?;
-        }
         self.0.port()?.eof().await.map_err(|lost| lane.ended().unwrap_or(lost))?;
         lane.finished.store(true, Ordering::Release);
         Ok(())
@@ -116,24 +106,9 @@ impl Ends {
         self.port.as_ref().ok_or(CarrierError::Closed)
     }
 
-    /// The preface, where this is to be the first packet of the channel.
-    fn head(&self) -> BytesMut {
-        match self.lane.announced.load(Ordering::Acquire) {
-            true => BytesMut::new(),
-            false => BytesMut::from(&preface(FILE, self.lane.id)[..]),
-        }
-    }
-
     /// Sends one packet. Credit is taken before and given back if this is dropped before the session took the packet.
-    async fn transmit(&self, mut head: BytesMut, piece: Bytes) -> Result<(), CarrierError> {
+    async fn transmit(&self, packet: Bytes) -> Result<(), CarrierError> {
         let lane = &self.lane;
-        let packet = match head.is_empty() {
-            true => piece,
-            false => {
-                head.extend_from_slice(&piece);
-                head.freeze()
-            }
-        };
         // Before any credit is taken: that is for others to use meanwhile.
         if let Some(pace) = &lane.pace {
             pace.pass(packet.len()).await;
@@ -149,7 +124,6 @@ impl Ends {
         shared.forget();
         let booked = Booked { lane, cost: Some(cost) };
         self.port()?.data(packet).await.map_err(|lost| lane.ended().unwrap_or(lost))?;
-        lane.announced.store(true, Ordering::Release);
         booked.keep();
         Ok(())
     }
@@ -190,7 +164,7 @@ impl Drop for Ends {
                 let over = self.lane.settled_here.load(Ordering::Acquire)
                     || self.lane.finished.load(Ordering::Acquire) && self.lane.eof_came();
                 if !over && self.lane.ended().is_none() {
-                    link.outbox.post(Frame::Abandon(self.lane.id));
+                    link.outbox.post(Frame::Abandon(self.lane.id()));
                 }
             }
         }
@@ -206,7 +180,9 @@ impl Deref for Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        self.lane.consume(self.cost);
+        if self.cost > 0 {
+            self.lane.consume(self.cost);
+        }
     }
 }
 
@@ -218,12 +194,12 @@ impl std::fmt::Debug for Chunk {
 
 impl std::fmt::Debug for ChannelReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ChannelReader({})", self.0.lane.id)
+        write!(f, "ChannelReader({})", self.0.lane.id())
     }
 }
 
 impl std::fmt::Debug for ChannelWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ChannelWriter({})", self.0.lane.id)
+        write!(f, "ChannelWriter({})", self.0.lane.id())
     }
 }

@@ -8,7 +8,7 @@ use super::channel::Channel;
 use super::client::Dialer;
 use super::error::{CarrierError, ConnectError};
 use super::flow::charge;
-use super::frame::MAX_MESSAGE;
+use super::frame::{MAX_FIRST, MAX_MESSAGE};
 use super::mailbox::Mail;
 use super::opening::Opening;
 use super::pace::Pace;
@@ -58,18 +58,22 @@ impl Connection {
     /// # Errors
     /// The server refused it, the connection ended, or this is the server's end. May be dropped while it waits.
     pub async fn open(&self) -> Result<Channel, CarrierError> {
-        self.ask()?.wait().await
+        self.ask(&[])?.wait().await
     }
 
-    /// Asks for a channel, for any task to wait for: channels are opened in the order of these calls.
+    /// Asks for a channel, for any task to wait for: channels are opened in the order of these calls. `first`, at most
+    /// [`MAX_FIRST`] bytes, is sent along with the request, so that the server need not wait for the channel to be open.
     ///
     /// # Errors
-    /// The connection ended, or this is the server's end.
-    pub fn ask(&self) -> Result<Opening, CarrierError> {
+    /// `first` is too long, the connection ended, or this is the server's end.
+    pub fn ask(&self, first: &[u8]) -> Result<Opening, CarrierError> {
+        if first.len() > MAX_FIRST {
+            return Err(CarrierError::TooLarge(first.len()));
+        }
         let inner = self.inner();
         inner.recycle_if_due();
         let (link, handle) = inner.newest_to_open()?;
-        Ok(Opening::new(link, handle))
+        Ok(Opening::new(link, handle, first))
     }
 
     /// The next channel that the client opened; at the server only. `None` once the connection has ended.

@@ -18,17 +18,45 @@ pub(super) const HEADER: usize = 5;
 /// The largest body: a frame fits into one packet.
 pub(super) const MAX_BODY: usize = PACKET - HEADER;
 
-/// The first bytes of every channel, from the client: the kind of the channel, then the number the client knows it by.
+/// The first bytes of a link channel, from the client: its kind, then the number the client knows it by.
 pub(super) const PREFACE: usize = 5;
 /// The preface's kind of the link channel.
 pub(super) const LINK: u8 = b'L';
-/// The preface's kind of a file channel.
-pub(super) const FILE: u8 = b'F';
 
-/// The preface of a channel.
+/// The preface of a link channel.
 pub(super) fn preface(kind: u8, id: u32) -> [u8; PREFACE] {
     let [a, b, c, d] = id.to_be_bytes();
     [kind, a, b, c, d]
+}
+
+/// What the name in the request for a file's channel begins with.
+const CALL: &str = "syncfiles:";
+/// The most that can be said along with the request for a channel, bytes.
+pub(super) const MAX_FIRST: usize = 64;
+
+/// The name in the request for a file's channel: the number both ends will know it by, and the first bytes sent on it, in
+/// hexadecimal digits.
+pub(super) fn call(id: u32, first: &[u8]) -> String {
+    let mut name = format!("{CALL}{id:08x}");
+    for byte in first {
+        let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or('0');
+        name.extend([digit(byte >> 4), digit(byte & 15)]);
+    }
+    name
+}
+
+/// The number and the first bytes in such a name; `None` for any other.
+pub(super) fn parse_call(name: &str) -> Option<(u32, Vec<u8>)> {
+    let digits = name.strip_prefix(CALL)?.as_bytes();
+    if digits.len() > 2 * (4 + MAX_FIRST) {
+        return None;
+    }
+    let (pairs, []) = digits.as_chunks::<2>() else { return None };
+    let half = |digit: u8| char::from(digit).to_digit(16).filter(|_| !digit.is_ascii_uppercase());
+    let byte = |[high, low]: &[u8; 2]| Some((half(*high)? << 4 | half(*low)?) as u8);
+    let bytes: Vec<u8> = pairs.iter().map(byte).collect::<Option<_>>()?;
+    let (id, first) = bytes.split_first_chunk::<4>()?;
+    Some((u32::from_be_bytes(*id), first.to_vec()))
 }
 
 /// One frame.
@@ -195,6 +223,20 @@ mod tests {
             }
         }
         assert_eq!(seen, samples());
+    }
+
+    #[test]
+    fn the_name_in_a_request_for_a_channel_is_the_documented_one_and_no_other() {
+        assert_eq!(call(0x0102_03ff, b"\x00z"), "syncfiles:010203ff007a");
+        for first in [&[][..], b"x", &[0xa5; MAX_FIRST]] {
+            assert_eq!(parse_call(&call(7, first)), Some((7, first.to_vec())));
+        }
+        for name in
+            ["", "/run/x", "syncfiles:", "syncfiles:000001", "syncfiles:0000000", "syncfiles:0000000A"]
+        {
+            assert_eq!(parse_call(name), None, "{name}");
+        }
+        assert_eq!(parse_call(&call(7, &[0; MAX_FIRST + 1])), None);
     }
 
     #[test]

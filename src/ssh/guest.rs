@@ -1,6 +1,5 @@
 //! What russh's server session calls back for one SSH connection: who may come in, and the refusal of everything else.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -12,22 +11,14 @@ use tokio::sync::oneshot;
 use super::SUBSYSTEM;
 use super::error::CarrierError;
 use super::flow::charge;
-use super::frame::{FILE, Frame, LINK, PREFACE};
+use super::frame::{Frame, LINK, PREFACE, parse_call};
 use super::lane::Lane;
 use super::link::Link;
 use super::port::Port;
-use super::principal::{Door, Grant, Peer, Principal};
+use super::principal::{Door, Grant, Peer, Principal, describe};
 use super::recycle::Successors;
+use super::slot::{Slot, Slots};
 use super::visitor::Stop;
-use crate::core::shown::Shown;
-
-/// A channel's way from being opened to being of use.
-enum Slot {
-    Opened,
-    Started,
-    Link,
-    File(Arc<Lane>),
-}
 
 /// See the module.
 pub(super) struct Guest {
@@ -35,14 +26,10 @@ pub(super) struct Guest {
     pub(super) address: Option<SocketAddr>,
     pub(super) link: Arc<Link>,
     pub(super) successors: Arc<Successors>,
-    /// Most channels at once, and in all.
-    pub(super) caps: (usize, u64),
     /// Tells the server when the link channel has greeted: who it is, and where the link is written.
     pub(super) ready: Option<oneshot::Sender<(Principal, Port)>>,
     principal: Option<Principal>,
-    /// Channels by this end's number.
-    slots: HashMap<u32, Slot>,
-    opened: u64,
+    slots: Slots,
     refused: u32,
 }
 
@@ -63,11 +50,9 @@ impl Guest {
             address,
             link,
             successors,
-            caps,
             ready: Some(ready),
             principal: None,
-            slots: HashMap::new(),
-            opened: 0,
+            slots: Slots::new(caps),
             refused: 0,
         }
     }
@@ -114,40 +99,45 @@ impl Guest {
     }
 
     fn forget(&mut self, id: ChannelId) {
-        if let Some(Slot::File(_)) = self.slots.remove(&id.number()) {
+        if let Some(Slot::File(_) | Slot::Silent(_)) = self.slots.remove(id.number()) {
             self.link.peer_closed(id.number());
         }
     }
 
-    /// The first bytes of a channel say what it is.
+    /// The first bytes on the subsystem: nothing but a link, and only one.
     fn begin(&mut self, id: ChannelId, data: &[u8], session: &Session) -> Result<(), CarrierError> {
         const BAD: CarrierError = CarrierError::Protocol("a channel without its preface");
         let (head, rest) = data.split_first_chunk::<PREFACE>().ok_or(BAD)?;
-        let [kind, a, b, c, d] = *head;
-        let number = u32::from_be_bytes([a, b, c, d]);
-        match kind {
+        match head[0] {
             LINK => {
                 let (Some(ready), Some(principal)) = (self.ready.take(), self.principal.take()) else {
                     return Err(BAD);
                 };
-                self.slots.insert(id.number(), Slot::Link);
+                self.slots.set(id.number(), Slot::Link);
                 self.link.trust();
                 self.link_data(rest)?;
                 let _ = ready.send((principal, Port::Server(session.handle(), id)));
                 Ok(())
             }
-            FILE => {
-                let owner = self.link.owner().ok_or(BAD)?;
-                let lane = Lane::new(number, self.link.clone(), true);
-                self.link.enter_sender(&lane)?;
-                self.link.enter(id.number(), &lane);
-                lane.arrive(rest, charge(data.len()))?;
-                self.slots.insert(id.number(), Slot::File(lane.clone()));
-                owner.arrived(lane, Port::Server(session.handle(), id));
-                Ok(())
-            }
             _ => Err(BAD),
         }
+    }
+
+    /// A file's channel, of a client whose link has greeted.
+    fn welcome(&mut self, own: u32, id: u32) -> Result<Arc<Lane>, CarrierError> {
+        let lane = Lane::new(own, id, self.link.clone());
+        self.link.enter_sender(&lane)?;
+        self.link.enter(&lane);
+        self.slots.set(own, Slot::Silent(lane.clone()));
+        Ok(lane)
+    }
+
+    /// Something was said on a file's channel for the first time: it is handed over.
+    fn hand_over(&mut self, id: ChannelId, lane: Arc<Lane>, session: &Session) -> Result<(), CarrierError> {
+        let owner = self.link.owner().ok_or(CarrierError::Protocol("a file before the hello"))?;
+        self.slots.set(id.number(), Slot::File(lane.clone()));
+        owner.arrived(lane, Port::Server(session.handle(), id));
+        Ok(())
     }
 
     fn link_data(&mut self, data: &[u8]) -> Result<(), CarrierError> {
@@ -160,20 +150,6 @@ impl Guest {
         Ok(())
     }
 }
-
-/// The key in a certificate, and who says so: what a log must tell apart. Anybody can sign anything: the name is cut.
-pub fn describe(certificate: &Certificate) -> String {
-    let name: String = certificate.key_id().chars().take(MOST_OF_A_NAME).collect();
-    format!(
-        "{} certified as {} (serial {}) by {}",
-        certificate.public_key().fingerprint(HashAlg::Sha256),
-        Shown(name.as_bytes()),
-        certificate.serial(),
-        certificate.signature_key().fingerprint(HashAlg::Sha256)
-    )
-}
-
-const MOST_OF_A_NAME: usize = 64;
 
 fn rejected() -> Auth {
     Auth::Reject {
@@ -246,16 +222,43 @@ impl server::Handler for Guest {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Stop> {
-        let (most, ever) = self.caps;
-        // One more than the cap: the link channel.
-        if self.slots.len() > most || self.opened > ever {
+        if !self.slots.admit() {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }
-        self.opened += 1;
-        self.slots.insert(channel.id().number(), Slot::Opened);
+        self.slots.set(channel.id().number(), Slot::Opened);
         reply.accept().await;
         Ok(())
+    }
+
+    /// A file's channel, and nothing else: there are no sockets to be reached here.
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        channel: Channel<Msg>,
+        name: &str,
+        reply: ChannelOpenHandle,
+        session: &mut Session,
+    ) -> Result<(), Stop> {
+        let greeted = self.ready.is_none();
+        let Some(call) = parse_call(name).filter(|_| greeted) else {
+            reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+            return self.count_refusal();
+        };
+        if !self.slots.admit() {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        }
+        let (id, first) = call;
+        let welcome = self.welcome(channel.id().number(), id);
+        let lane = self.judge(welcome)?;
+        // Before anybody can send anything on it.
+        reply.accept().await;
+        if first.is_empty() {
+            return Ok(());
+        }
+        // Bounded by the number of channels: it counts nothing.
+        let handed = lane.arrive(&first, 0).and_then(|()| self.hand_over(channel.id(), lane, session));
+        self.judge(handed)
     }
 
     async fn subsystem_request(
@@ -264,9 +267,9 @@ impl server::Handler for Guest {
         name: &str,
         session: &mut Session,
     ) -> Result<(), Stop> {
-        match self.slots.get_mut(&id.number()) {
-            Some(slot @ Slot::Opened) if name == SUBSYSTEM => {
-                *slot = Slot::Started;
+        match self.slots.get(id.number()) {
+            Some(Slot::Opened) if name == SUBSYSTEM => {
+                self.slots.set(id.number(), Slot::Started);
                 session.channel_success(id)?;
                 Ok(())
             }
@@ -275,8 +278,12 @@ impl server::Handler for Guest {
     }
 
     async fn data(&mut self, id: ChannelId, data: &[u8], session: &mut Session) -> Result<(), Stop> {
-        let result = match self.slots.get(&id.number()) {
+        let result = match self.slots.get(id.number()) {
             Some(Slot::File(lane)) => lane.arrive(data, charge(data.len())),
+            Some(Slot::Silent(lane)) => {
+                let lane = lane.clone();
+                lane.arrive(data, charge(data.len())).and_then(|()| self.hand_over(id, lane, session))
+            }
             Some(Slot::Link) => self.link_data(data),
             Some(Slot::Started) => self.begin(id, data, session),
             Some(Slot::Opened) => Err(CarrierError::Protocol("data before the subsystem was asked for")),
@@ -290,8 +297,14 @@ impl server::Handler for Guest {
     }
 
     async fn channel_eof(&mut self, id: ChannelId, session: &mut Session) -> Result<(), Stop> {
-        match self.slots.get(&id.number()) {
+        match self.slots.get(id.number()) {
             Some(Slot::File(lane)) => lane.arrive_eof(),
+            Some(Slot::Silent(lane)) => {
+                let lane = lane.clone();
+                lane.arrive_eof();
+                let handed = self.hand_over(id, lane, session);
+                return self.judge(handed);
+            }
             // Whoever has nothing to say need not wait for the login deadline.
             Some(Slot::Opened | Slot::Started) => {
                 session.close(id)?;
@@ -303,7 +316,7 @@ impl server::Handler for Guest {
     }
 
     async fn channel_close(&mut self, id: ChannelId, _: &mut Session) -> Result<(), Stop> {
-        match self.slots.get(&id.number()) {
+        match self.slots.get(id.number()) {
             Some(Slot::Link) => self.judge(Err(CarrierError::Closed)),
             _ => {
                 self.forget(id);

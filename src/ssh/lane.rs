@@ -17,8 +17,11 @@ use super::wait::locked;
 
 /// One channel, shared by its two halves and its link.
 pub(super) struct Lane {
-    /// The number both ends know the channel by: the client's.
-    pub(super) id: u32,
+    /// This end's SSH number of the channel.
+    pub(super) number: u32,
+    /// The number both ends know the channel by, which the client gave when it asked for the channel. At the client 0 until
+    /// whoever asked has seen that the channel is open.
+    id: AtomicU32,
     pub(super) link: Arc<Link>,
     /// How fast this end may send, where that is limited.
     pub(super) pace: Option<Arc<Pace>>,
@@ -31,8 +34,6 @@ pub(super) struct Lane {
     consumed: AtomicU32,
     /// Whether the lane already waits in the link's list of lanes to acknowledge.
     pub(super) listed: AtomicBool,
-    /// Whether the preface has been sent.
-    pub(super) announced: AtomicBool,
     /// Whether our end mark was sent.
     pub(super) finished: AtomicBool,
     /// Whether this end has sent all that it is going to, and wants nothing more.
@@ -61,12 +62,13 @@ struct Inbox {
 }
 
 impl Lane {
-    /// `announced`: whether the peer knows of the channel already, as it does at the server.
-    pub(super) fn new(id: u32, link: Arc<Link>, announced: bool) -> Arc<Self> {
+    /// `number`: this end's; `id`: both ends', 0 while it is not known.
+    pub(super) fn new(number: u32, id: u32, link: Arc<Link>) -> Arc<Self> {
         let window = link.peer().channel;
         let pace = link.owner().and_then(|owner| owner.pace.get().cloned());
         Arc::new(Self {
-            id,
+            number,
+            id: AtomicU32::new(id),
             link,
             pace,
             credit: Semaphore::new(window as usize),
@@ -74,10 +76,19 @@ impl Lane {
             inbox: Mutex::default(),
             consumed: AtomicU32::new(0),
             listed: AtomicBool::new(false),
-            announced: AtomicBool::new(announced),
             finished: AtomicBool::new(false),
             settled_here: AtomicBool::new(false),
         })
+    }
+
+    /// The number both ends know the channel by; 0 while this one does not.
+    pub(super) fn id(&self) -> u32 {
+        self.id.load(Ordering::Relaxed)
+    }
+
+    /// From now on the number both ends know the channel by is known.
+    pub(super) fn call(&self, id: u32) {
+        self.id.store(id, Ordering::Relaxed);
     }
 
     /// Books bytes whose credit has been taken as sent; `false` if the peer has closed the channel.

@@ -87,7 +87,7 @@ impl Ledger {
             let (consumed, owed) = lane.take_consumed();
             total = total.saturating_add(consumed);
             if owed > 0 {
-                list.push((lane.id, owed));
+                list.push((lane.id(), owed));
             }
         }
         let less = |now: u32| Some(now.saturating_sub(total));

@@ -2,7 +2,7 @@
 //! the link channel. Holds no russh handle, so that russh's session may hold it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::{Context, Poll};
 
@@ -23,6 +23,13 @@ use super::wait::{locked, until};
 /// What is read ahead from a peer that has not logged in, bytes.
 const STRANGER_AHEAD: usize = 256 * 1024;
 
+/// What is known by a common number.
+enum Sender {
+    /// A channel that was asked for; `true`: the server has given it up already.
+    Called(bool),
+    Open(Arc<Lane>),
+}
+
 /// See the module.
 pub(super) struct Link {
     pub(super) line: Arc<Line>,
@@ -37,8 +44,10 @@ pub(super) struct Link {
     greeting: OnceLock<Result<Windows, String>>,
     /// Lanes of open channels, by this end's SSH number.
     lanes: Mutex<HashMap<u32, Arc<Lane>>>,
-    /// Lanes with bytes to be acknowledged by the peer, by their common number.
-    senders: Mutex<HashMap<u32, Arc<Lane>>>,
+    /// What the peer may speak of: lanes with bytes to be acknowledged, by their common number.
+    senders: Mutex<HashMap<u32, Sender>>,
+    /// The common number that the client gave last.
+    called: AtomicU32,
     end: OnceLock<CarrierError>,
     /// Rings when a lane is entered, the peer has greeted, or the end has come.
     bell: Notify,
@@ -66,6 +75,7 @@ impl Link {
             greeting: OnceLock::new(),
             lanes: Mutex::default(),
             senders: Mutex::default(),
+            called: AtomicU32::new(0),
             end: OnceLock::new(),
             bell: Notify::new(),
             expected: Notify::new(),
@@ -176,9 +186,9 @@ impl Link {
 
     // --- lanes
 
-    /// Enters a channel by this end's SSH number.
-    pub(super) fn enter(&self, number: u32, lane: &Arc<Lane>) {
-        locked(&self.lanes).insert(number, lane.clone());
+    /// Enters an open channel.
+    pub(super) fn enter(&self, lane: &Arc<Lane>) {
+        locked(&self.lanes).insert(lane.number, lane.clone());
         self.opened.fetch_add(1, Ordering::Relaxed);
         if let Some(cause) = self.cause() {
             lane.end(cause);
@@ -195,12 +205,33 @@ impl Link {
         .await
     }
 
-    /// From now on the peer may acknowledge what is sent on this lane. Fails if its number is taken.
+    /// At the server: from now on the peer may acknowledge what is sent on this lane. Fails if its number is taken.
     pub(super) fn enter_sender(&self, lane: &Arc<Lane>) -> Result<(), CarrierError> {
-        match locked(&self.senders).insert(lane.id, lane.clone()) {
+        match locked(&self.senders).insert(lane.id(), Sender::Open(lane.clone())) {
             None => Ok(()),
             Some(_) => Err(CarrierError::Protocol("a channel number used twice")),
         }
+    }
+
+    /// At the client: the number of a channel to be asked for. The server may speak of it before anybody here has seen that
+    /// the channel is open.
+    pub(super) fn call(&self) -> u32 {
+        let id = self.called.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        locked(&self.senders).insert(id, Sender::Called(false));
+        id
+    }
+
+    /// The channel with this number is open, and `lane` is its lane.
+    pub(super) fn answered(&self, id: u32, lane: &Arc<Lane>) {
+        lane.call(id);
+        if let Some(Sender::Called(true)) = locked(&self.senders).insert(id, Sender::Open(lane.clone())) {
+            lane.end(CarrierError::Abandoned);
+        }
+    }
+
+    /// The channel with this number was refused.
+    pub(super) fn unanswered(&self, id: u32) {
+        locked(&self.senders).remove(&id);
     }
 
     /// The lane of an open channel.
@@ -215,19 +246,27 @@ impl Link {
 
     /// This end is the client and closes the channel. What it sent stays owed until acknowledged.
     pub(super) fn leave(&self, lane: &Lane) {
-        locked(&self.lanes).remove(&lane.id);
+        locked(&self.lanes).remove(&lane.number);
         lane.release();
         lane.end(CarrierError::Closed);
         if lane.settled() {
-            locked(&self.senders).remove(&lane.id);
+            locked(&self.senders).remove(&lane.id());
         }
         self.note_idle();
     }
 
     /// The peer closed the channel: whatever we sent on it is no longer under way.
     pub(super) fn peer_closed(&self, number: u32) {
-        let Some(lane) = locked(&self.lanes).remove(&number) else { return };
-        locked(&self.senders).remove(&lane.id);
+        let lane = {
+            let mut lanes = locked(&self.lanes);
+            let Some(lane) = lanes.get(&number).cloned() else { return };
+            // Whoever asked for it still has to find it, or would look for it for ever.
+            if lane.id() != 0 {
+                lanes.remove(&number);
+                locked(&self.senders).remove(&lane.id());
+            }
+            lane
+        };
         lane.end(CarrierError::Abandoned);
         lane.write_off();
     }
@@ -292,7 +331,7 @@ impl Link {
     fn acknowledged(&self, list: &[(u32, u32)]) -> Result<(), CarrierError> {
         let mut senders = locked(&self.senders);
         for (id, bytes) in list {
-            let Some(lane) = senders.get(id) else { continue };
+            let Some(Sender::Open(lane)) = senders.get(id) else { continue };
             lane.acknowledged(*bytes)?;
             if lane.settled() && lane.ended().is_some() {
                 senders.remove(id);
@@ -302,10 +341,15 @@ impl Link {
     }
 
     fn abandoned(&self, id: u32) {
-        let lane = locked(&self.senders).get(&id).cloned();
-        if let Some(lane) = lane {
-            lane.end(CarrierError::Abandoned);
-        }
+        let lane = match locked(&self.senders).get_mut(&id) {
+            Some(Sender::Open(lane)) => lane.clone(),
+            Some(Sender::Called(given_up)) => {
+                *given_up = true;
+                return;
+            }
+            None => return,
+        };
+        lane.end(CarrierError::Abandoned);
     }
 }
 

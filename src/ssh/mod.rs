@@ -4,7 +4,7 @@
 //! (the stream russh gets), `flow` (how much may be under way), `frame` (the link channel's bytes), `lane` (one channel's
 //! accounts), `ledger`, `outbox`, `mailbox` and `link` (one SSH connection), `port` (russh's sending end), `pace`, `channel`,
 //! `opening`, `trunk` and `connection` (what callers hold), `client`, `visitor`, `login`, `identities` and `agent`, `server`,
-//! `principal` and `guest` (the two ends), `recycle` (a fresh SSH connection behind the same `Connection`).
+//! `principal`, `slot` and `guest` (the two ends), `recycle` (a fresh SSH connection behind the same `Connection`).
 
 mod agent;
 mod channel;
@@ -27,6 +27,7 @@ mod port;
 mod principal;
 mod recycle;
 mod server;
+mod slot;
 mod socket;
 mod trunk;
 mod visitor;
@@ -38,11 +39,10 @@ pub use connection::Connection;
 pub use error::{CarrierError, ConnectError};
 pub use flow::Flow;
 pub use frame::MAX_MESSAGE;
-pub use guest::describe;
 pub use identities::{AskSecret, Identities, Wanted};
 pub use login::Login;
 pub use opening::Opening;
-pub use principal::{Authorize, Grant, Peer};
+pub use principal::{Authorize, Grant, Peer, describe};
 pub use server::{Host, Server, ServerConfig};
 pub use socket::Stream;
 

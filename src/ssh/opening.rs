@@ -10,9 +10,9 @@ use std::task::{Context, Poll, Waker};
 
 use russh::{ChannelOpenFailure, client};
 
-use super::SUBSYSTEM;
 use super::channel::Channel;
 use super::error::CarrierError;
+use super::frame::call;
 use super::link::Link;
 use super::port::Port;
 use super::visitor::Visitor;
@@ -28,11 +28,15 @@ pub struct Opening {
 }
 
 impl Opening {
-    pub(super) fn new(link: Arc<Link>, handle: Arc<client::Handle<Visitor>>) -> Self {
+    /// `first`: what is said on the channel along with the request for it.
+    pub(super) fn new(link: Arc<Link>, handle: Arc<client::Handle<Visitor>>, first: &[u8]) -> Self {
+        let id = link.call();
+        let name = call(id, first);
         let mut steps: Steps = Box::pin(async move {
-            let opened = open(&link, handle).await;
+            let opened = open(&link, handle, id, name).await;
             link.opening.fetch_sub(1, Ordering::SeqCst);
             if opened.is_err() {
+                link.unanswered(id);
                 link.note_idle();
             }
             opened
@@ -75,9 +79,16 @@ impl Drop for Opening {
     }
 }
 
-async fn open(link: &Arc<Link>, handle: Arc<client::Handle<Visitor>>) -> Result<Channel, CarrierError> {
+/// The request is the one kind that can carry bytes of ours: without that a file would cost two more messages, and on a long
+/// line one more round trip.
+async fn open(
+    link: &Arc<Link>,
+    handle: Arc<client::Handle<Visitor>>,
+    id: u32,
+    name: String,
+) -> Result<Channel, CarrierError> {
     let over = || link.cause().unwrap_or_else(|| CarrierError::lost("the session ended"));
-    let opened = handle.channel_open_session().await.map_err(|error| match error {
+    let opened = handle.channel_open_direct_streamlocal(name).await.map_err(|error| match error {
         russh::Error::ChannelOpenFailure(why) => refused(&why),
         _ => over(),
     })?;
@@ -86,9 +97,8 @@ async fn open(link: &Arc<Link>, handle: Arc<client::Handle<Visitor>>) -> Result<
     let number = half.id().number();
     let port = Port::Client(handle, half);
     let lane = link.until_entered(number).await?;
-    let channel = Channel::new(lane, port);
-    channel.request(SUBSYSTEM).await?;
-    Ok(channel)
+    link.answered(id, &lane);
+    Ok(Channel::new(lane, port))
 }
 
 fn refused(why: &ChannelOpenFailure) -> CarrierError {

@@ -4,9 +4,10 @@ use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use russh::keys::{Certificate, PublicKey};
+use russh::keys::{Certificate, HashAlg, PublicKey};
 
 use super::trunk::Inner;
+use crate::core::shown::Shown;
 
 /// What a key may do, in the terms of whoever authorised it; handed on in [`Peer`].
 pub type Grant = Arc<dyn Any + Send + Sync>;
@@ -69,3 +70,17 @@ pub(super) enum Door {
     /// The stream is authenticated.
     Open,
 }
+
+/// The key in a certificate, and who says so: what a log must tell apart. Anybody can sign anything: the name is cut.
+pub fn describe(certificate: &Certificate) -> String {
+    let name: String = certificate.key_id().chars().take(MOST_OF_A_NAME).collect();
+    format!(
+        "{} certified as {} (serial {}) by {}",
+        certificate.public_key().fingerprint(HashAlg::Sha256),
+        Shown(name.as_bytes()),
+        certificate.serial(),
+        certificate.signature_key().fingerprint(HashAlg::Sha256)
+    )
+}
+
+const MOST_OF_A_NAME: usize = 64;

@@ -136,9 +136,8 @@ impl client::Handler for Visitor {
             self.link_number = Some(id.number());
             return Ok(());
         }
-        let lane = Lane::new(id.number(), self.link.clone(), false);
-        self.link.enter(id.number(), &lane);
-        self.judge(self.link.enter_sender(&lane))
+        self.link.enter(&Lane::new(id.number(), 0, self.link.clone()));
+        Ok(())
     }
 
     async fn data(&mut self, id: ChannelId, data: &[u8], _: &mut Session) -> Result<(), Stop> {

@@ -306,6 +306,37 @@ async fn full_packets_stay_full_behind_an_opening() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_with_the_request_arrives_first_and_needs_no_credit() {
+    in_time(async {
+        let (client, server) =
+            memory_pair(&Flow { window: 4096, channel_window: 4096, ..Flow::default() }).await;
+        assert!(client.ask(&[0; 65]).is_err());
+        let mut channels = Vec::new();
+        for number in 0..100 {
+            let here = client.ask(&[number; 64]).unwrap().wait().await.unwrap();
+            let mut there = server.accept().await.unwrap();
+            assert_eq!(there.reader.next().await.unwrap().unwrap()[..], [number; 64]);
+            channels.push((here, there));
+        }
+        // All of the window is still there for what is sent after it.
+        let (mut here, mut there) = channels.swap_remove(50);
+        let sending = async {
+            here.writer.send(pattern(64 * 1024, 3)).await.unwrap();
+            here.writer.finish().await.unwrap();
+        };
+        let receiving = async {
+            let mut bytes = 0;
+            while let Some(packet) = there.reader.next().await.unwrap() {
+                bytes += packet.len();
+            }
+            assert_eq!(bytes, 64 * 1024);
+        };
+        tokio::join!(sending, receiving);
+    })
+    .await;
+}
+
 /// A slow line: everything arrives, late and in pieces of odd sizes.
 fn delayed(stream: DuplexStream) -> DuplexStream {
     async fn pump(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + Unpin) {
@@ -821,6 +852,45 @@ mod refusals {
             assert!(handle.channel_open_x11("127.0.0.1", 1).await.is_err());
             assert!(handle.tcpip_forward("127.0.0.1", 0).await.is_err());
             assert!(handle.streamlocal_forward("/run/y").await.is_err());
+            site.stop().await;
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_file_s_channel_is_open_to_whoever_has_greeted_and_to_no_other_name() {
+        in_time(async {
+            let serve = |connection: Connection, _| async move { drop(connection.ended().await) };
+            let site = Site::serving(&Flow::default(), |_| {}, serve).await;
+            let handle = curious(&site).await;
+            assert!(handle.channel_open_direct_streamlocal("syncfiles:00000001").await.is_err());
+            let mut link = handle.channel_open_session().await.unwrap();
+            link.request_subsystem(true, "syncfiles").await.unwrap();
+            assert_eq!(answer(&mut link, false).await, ["success"]);
+            let hello = b"L\0\0\0\0\x01\0\0\0\x09\x01\0\x10\0\0\0\x10\0\0";
+            link.data_bytes(&hello[..]).await.unwrap();
+            while !matches!(link.wait().await.unwrap(), ChannelMsg::Data { .. }) {}
+
+            let too_much = format!("syncfiles:00000001{}", "00".repeat(65));
+            let others = [
+                "",
+                "/run/x",
+                "syncfiles:",
+                "syncfiles:0000000",
+                "syncfiles:000000010",
+                "syncfiles:0000000A",
+            ];
+            for name in others.into_iter().chain([&*too_much, "syncfiles:+0000001", "SYNCFILES:00000001"]) {
+                assert!(handle.channel_open_direct_streamlocal(name).await.is_err(), "{name}");
+            }
+            let most = format!("syncfiles:00000001{}", "00".repeat(64));
+            let _first = handle.channel_open_direct_streamlocal(most).await.unwrap();
+            let _second = handle.channel_open_direct_streamlocal("syncfiles:00000002").await.unwrap();
+            // A number that is taken ends the connection.
+            assert!(handle.channel_open_direct_streamlocal("syncfiles:00000001ff").await.is_err());
+            while !handle.is_closed() {
+                tokio::task::yield_now().await;
+            }
             site.stop().await;
         })
         .await;
