@@ -86,12 +86,14 @@ pub(super) struct Socket<S> {
     ahead: BytesMut,
     ended: bool,
     out: BytesMut,
+    /// Whether what was gathered has waited once for more to come.
+    waited: bool,
 }
 
 impl<S: Stream> Socket<S> {
     /// Wraps a stream.
     pub(super) fn new(stream: S, line: Arc<Line>) -> Self {
-        Self { stream, line, ahead: BytesMut::new(), ended: false, out: BytesMut::new() }
+        Self { stream, line, ahead: BytesMut::new(), ended: false, out: BytesMut::new(), waited: false }
     }
 
     /// Reads ahead once. Ready: something (or the end) arrived, or there is no room.
@@ -164,15 +166,27 @@ impl<S: Stream> AsyncRead for Socket<S> {
         let this = &mut *self;
         if this.ahead.is_empty() && !this.ended {
             this.line.check(cx)?;
-            // Whoever reads has nothing more to say for now: this is the moment to send what was gathered.
-            if let Poll::Ready(result) = this.poll_drain(cx) {
+            // Whoever reads has nothing more to say for now. But what has arrived may call for an answer, and other tasks may
+            // be about to say something: they get one turn, as sending is what costs most of a small message.
+            let waits = !this.out.is_empty() && !this.waited;
+            this.waited = waits;
+            if !waits && let Poll::Ready(result) = this.poll_drain(cx) {
                 result?;
             }
             if this.ahead.is_empty() {
-                if buf.remaining() >= READ && !this.ended {
-                    return this.poll_pass(cx, buf);
+                let pass = buf.remaining() >= READ && !this.ended;
+                let read = if pass { this.poll_pass(cx, buf) } else { this.poll_fill(cx) };
+                if waits && read.is_pending() {
+                    cx.waker().wake_by_ref();
                 }
-                ready!(this.poll_fill(cx))?;
+                ready!(read)?;
+                if this.ended {
+                    // The last word, where the other end still listens.
+                    let _ = this.poll_drain(cx);
+                }
+                if pass {
+                    return Poll::Ready(Ok(()));
+                }
             }
         }
         let n = buf.remaining().min(this.ahead.len());
