@@ -104,9 +104,7 @@ impl<'s> Journal<'s> {
         fault::step().map_err(refused(act))?;
         let writing = self.state.write(act)?;
         let first = self.next;
-        for (number, record) in (first..).zip(records) {
-            insert(&writing, self.run, number, record).map_err(database(act))?;
-        }
+        insert(&writing, self.run, first, records).map_err(database(act))?;
         writing.commit().map_err(database(act))?;
         self.next += records.len() as i64;
         Ok(first)

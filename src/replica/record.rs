@@ -103,16 +103,25 @@ pub struct Record {
     pub new: Option<Made>,
 }
 
-/// Writes the record with this number.
+/// Writes records, the first with this number and the others with those that follow.
 pub(crate) fn insert(
     db: &rusqlite::Connection,
     run: i64,
-    number: i64,
-    record: &Record,
+    first: i64,
+    records: &[Record],
 ) -> rusqlite::Result<()> {
     let mut put = db.prepare_cached(
         "INSERT INTO history VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )?;
+    (first..).zip(records).try_for_each(|(number, record)| put_one(&mut put, run, number, record))
+}
+
+fn put_one(
+    put: &mut rusqlite::Statement<'_>,
+    run: i64,
+    number: i64,
+    record: &Record,
+) -> rusqlite::Result<()> {
     let Record { path, cause, origin, old, new } = record;
     let (old, new) = (old.as_ref(), new.as_ref());
     put.execute(rusqlite::params![

@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::task::{JoinError, JoinSet};
-
 use super::blocking;
 use super::budget::Budget;
 use super::control::Control;
@@ -18,7 +16,6 @@ use super::primer;
 use super::progress::Progress;
 use super::rounds::Kept;
 use super::scanned::{Round, Scanned};
-use super::transfer::serve_file;
 use super::work::{Work, wanted};
 use crate::core::age::Timestamp;
 use crate::core::digest::Digest;
@@ -80,7 +77,7 @@ pub async fn serve(
 
 /// One client's sync, or its watch.
 pub(super) struct Session<'a> {
-    connection: &'a Connection,
+    pub(super) connection: &'a Connection,
     pub(super) control: &'a Control,
     pub(super) exports: &'a Exports,
     progress: Arc<dyn Progress>,
@@ -117,7 +114,7 @@ struct Compared {
 
 impl Session<'_> {
     /// Notes what was done, for whoever reads of it when all is over.
-    fn note(&self, note: impl FnOnce(&mut Served)) {
+    pub(super) fn note(&self, note: impl FnOnce(&mut Served)) {
         note(&mut self.served.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -318,7 +315,7 @@ impl Half<'_> {
         }
         self.session.note(|served| served.came = Came::Transferred);
         let work = Arc::new(work);
-        primer::telling(control, &work, self.transfer(&work)).await?;
+        primer::telling(control, &work, self.session.transfer(&work)).await?;
         // Written before the acts, so that their last sync makes it durable: System 2 commits its base only after.
         if let Some(peer) = self.hello.root {
             self.opened.local.announce(Id(peer), self.begin.base.map(Id), compared.run).await?;
@@ -334,54 +331,6 @@ impl Half<'_> {
         let sent = self.opened.local.store_index(work.sent_rows(), work.scanned.since, None).await?;
         work.keep_signatures().await?;
         Ok(Arc::into_inner(work).map(|work| Scanned { changes: sent, round, ..work.scanned }))
-    }
-
-    /// Serves file channels until the client says that every transfer has ended and everything needed is here.
-    async fn transfer(&self, work: &Arc<Work>) -> Result<(), SessionError> {
-        let (control, mut files) = (self.session.control, JoinSet::new());
-        // Only files under way are work: with none, this side waits for those that the client is to bring.
-        let _waiting = control.waiting();
-        let mut silence = std::pin::pin!(control.silence());
-        // The client's word and the files travel on different channels, so the word may be first.
-        let mut word = std::pin::pin!(control.receive());
-        let mut ended = false;
-        while !ended || work.is_waiting() || !files.is_empty() {
-            tokio::select! {
-                channel = self.session.connection.accept() => match channel {
-                    Some(channel) => {
-                        let (work, working) = (work.clone(), control.working());
-                        files.spawn(async move {
-                            let _working = working;
-                            serve_file(work, channel).await
-                        });
-                        // To be woken for each that ends would cost as much as many of them do.
-                        while let Some(file) = files.try_join_next() {
-                            self.count(file)?;
-                        }
-                    }
-                    None => return Err(SessionError::Connection("the client went away during the transfers".into())),
-                },
-                silent = &mut silence => return Err(silent),
-                message = &mut word, if !ended => {
-                    ended = primer::take(work, message?)?;
-                    word.set(control.receive());
-                }
-                Some(file) = files.join_next(), if ended => self.count(file)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Counts a file whose channel was served.
-    fn count(&self, file: Result<Option<u64>, JoinError>) -> Result<(), SessionError> {
-        let lost = || SessionError::Connection("the transfer of a file failed; please report this".into());
-        if let Some(bytes) = file.map_err(|_| lost())? {
-            self.session.note(|served| {
-                served.files += 1;
-                served.bytes += bytes;
-            });
-        }
-        Ok(())
     }
 
     /// Tells how this side's half went.

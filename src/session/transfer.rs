@@ -7,17 +7,16 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use super::delta;
 use super::error::SessionError;
 use super::packing::Packer;
 use super::work::Work;
 use crate::core::digest::Digest;
-use crate::protocol::frame::{self, Frame, FrameReader, HEAD, How, MAX_FRAME, OPENING, Opening};
+use crate::protocol::frame::{self, Frame, FrameReader, HEAD, MAX_FRAME, OPENING, Opening};
 use crate::protocol::message::Failure;
 use crate::replica::incoming::Incoming;
 use crate::replica::source::{Source, SourceError};
 use crate::replica::stage::Staged;
-use crate::ssh::{CarrierError, Channel, ChannelReader, ChannelWriter, Chunk};
+use crate::ssh::{CarrierError, ChannelReader, ChannelWriter, Chunk};
 
 /// Files up to this size are read, hashed and sent, or received and staged, in one go.
 const SMALL: u64 = 128 * 1024;
@@ -224,7 +223,7 @@ impl From<CarrierError> for Broken {
 }
 
 impl Broken {
-    fn failed(text: impl ToString) -> Broken {
+    pub(super) fn failed(text: impl ToString) -> Broken {
         Broken::Failed(Failure::Failed(text.to_string()))
     }
 }
@@ -359,64 +358,4 @@ pub(super) async fn next_chunk(
 fn aborted_there(changed: bool, text: &[u8]) -> Broken {
     let text = format!("the other side says: {}", crate::core::shown::Shown(text));
     Broken::Failed(if changed { Failure::Changed(text) } else { Failure::Failed(text) })
-}
-
-/// Serves one channel that the client opened: sends what it asks for, or receives what it brings.
-///
-/// What is not in the plan, or was brought already, is not taken: the channel is dropped.
-/// Returns how many bytes of content travelled, if the file did so whole.
-pub(crate) async fn serve_file(work: Arc<Work>, mut channel: Channel) -> Option<u64> {
-    let mut frames = FrameReader::default();
-    let (opening, first) = opening(&mut frames, &mut channel.reader).await.ok()?;
-    let Opening { item, offset, how, .. } = opening;
-    let size = if opening.push { work.size(item) } else { work.source_size(item) };
-    // A client that keeps to its own limit never waits here; one that does not takes no more of this system's threads.
-    let _place = if is_large(size) { work.large.acquire().await.ok() } else { None };
-    let permit = if how != How::Whole { work.deltas.acquire().await.ok() } else { None };
-    if !opening.push {
-        let travels = || work.source_size(item).saturating_sub(offset);
-        let sent = if permit.is_some() {
-            delta::send(&work, opening, false, (frames, first), &mut channel).await.is_ok()
-        } else {
-            let outgoing = read(&work, item, offset, None).await;
-            let whole = matches!(outgoing, Outgoing::Whole(_));
-            let sent = send(&work, item, outgoing, &mut channel.writer).await.is_ok();
-            if whole && sent {
-                channel.settle();
-                return Some(travels());
-            }
-            sent
-        };
-        drop(permit);
-        // The client closes first; until then the channel is its own.
-        while let Ok(Some(_)) = channel.reader.next().await {}
-        return sent.then(travels);
-    }
-    if work.claim(item, offset) {
-        let received = if permit.is_some() {
-            delta::receive(&work, opening, (frames, first), &mut channel).await
-        } else {
-            receive(&work, item, frames, first, &mut channel.reader, None).await
-        };
-        if received.is_err() {
-            work.failed(item, Failure::Failed("the connection was lost".into()));
-        }
-        return work.has_arrived(item).then(|| size.saturating_sub(offset));
-    }
-    None
-}
-
-/// The opening, and what came behind it in the same packet.
-async fn opening(
-    frames: &mut FrameReader,
-    reader: &mut ChannelReader,
-) -> Result<(Opening, Option<(Chunk, usize)>), Broken> {
-    loop {
-        let (chunk, _) = next_chunk(&mut None, reader).await?;
-        let mut rest = &chunk[..];
-        if let Some(opening) = frames.opening(&mut rest).map_err(Broken::failed)? {
-            let from = chunk.len() - rest.len();
-            return Ok((opening, Some((chunk, from))));
-        }
-    }
 }
