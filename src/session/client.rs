@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use super::compare::{Comparison, Own, compare};
 use super::control::{Control, row_size};
+use super::early;
 use super::error::SessionError;
-use super::greeting::{Met, greet};
+use super::greeting::{Met, say_hello};
 use super::hashes::{ask_hashes, fill, unhashed};
 use super::local::Local;
 use super::options::Options;
@@ -71,19 +72,26 @@ pub(crate) async fn sync_once(
     options.bwlimit.iter().for_each(|rate| connection.limit(*rate));
     let control = Control::new(connection.clone(), options.timeout, &remote.name);
     let result = async {
-        let met = greet(&control, &local, remote, rules.clone(), options).await?;
+        let said = say_hello(&control, &local, remote, rules.clone(), options).await?;
+        let looking = async {
+            let scanned = scan.done().await?;
+            let asked = early::ask(&control, &scanned.snapshot).await?;
+            Ok((scanned, asked))
+        };
+        let (met, (scanned, asked)) = tokio::try_join!(said.welcome(), looking)?;
         local.meet(&remote.place, met.peer())?;
         let theirs = Rules::try_from(met.welcome.rules.clone())
             .map_err(|error| SessionError::Protocol(error.to_string()))?;
-        let scanned = if theirs == Rules::default() {
-            scan.done().await?
+        let (scanned, asked) = if theirs == Rules::default() {
+            (scanned, asked)
         } else {
-            // The other side hides more: what was seen without its rules is not what both compare.
-            local.scan(vec![rules, theirs], options.checksum, progress.clone()).done().await?
+            // The other side hides more: what was seen without its rules is not what both compare, nor what it answers.
+            let scan = local.scan(vec![rules, theirs], options.checksum, progress.clone());
+            (scan.done().await?, false)
         };
         let known = Mutex::default();
         let (connection, control, known) = (&connection, &control, &known);
-        let run = Run { connection, control, local, options, progress, met, known, have: MAX_HAVE };
+        let run = Run { connection, control, local, options, progress, met, known, have: MAX_HAVE, asked };
         Ok(run.go(scanned).await?.0)
     }
     .await;
@@ -105,6 +113,8 @@ pub(super) struct Run<'a> {
     pub(super) known: &'a Mutex<Known>,
     /// How many of this side's folders are named to System 1 at most; with more, it is asked level by level.
     pub(super) have: usize,
+    /// Whether System 1 has been asked already.
+    pub(super) asked: bool,
 }
 
 impl Run<'_> {
@@ -130,8 +140,10 @@ impl Run<'_> {
             return Ok((outcome, Some(scanned)));
         }
         let remembered = self.remembered(agreed)?;
+        let answered = self.asked && early::is_answered(digest, scanned.snapshot.digest);
+        let first = remembered.run.is_none();
         let (scanned, comparison, plan) =
-            self.decide(scanned, &remembered.base, equal, remembered.run.is_none(), &mut outcome).await?;
+            self.decide(scanned, &remembered.base, (equal, answered), first, &mut outcome).await?;
         let scanned = self.carry_out(scanned, remembered, &comparison, plan, entries, &mut outcome).await?;
         Ok((outcome, scanned))
     }
@@ -191,15 +203,18 @@ impl Run<'_> {
         &self,
         mut scanned: Scanned,
         base: &Base,
-        equal: bool,
+        (equal, answered): (bool, bool),
         first: bool,
         outcome: &mut Outcome,
     ) -> Result<(Scanned, Comparison, Plan), SessionError> {
         let filter = scanned.filter.clone();
         let excluded = |path: &RelPath, folder: bool| filter.excludes(path, folder);
         let own = Own { snapshot: &scanned.snapshot, base, excluded: &excluded, now: self.met.now };
-        let mut comparison =
-            if equal { Comparison::equal(&own) } else { compare(self.control, &own, self.have).await? };
+        let mut comparison = if equal {
+            Comparison::equal(&own)
+        } else {
+            compare(self.control, &own, self.have, answered).await?
+        };
         let policy = self.policy();
         let ask = undecided(&comparison.tree, &policy);
         self.settle_hashes(&mut scanned, &mut comparison.tree, ask, outcome).await?;

@@ -54,11 +54,13 @@ fn root(own: &Own<'_>) -> Fork {
     Fork { one: root.standing(own.now.one), two: root.standing(own.now.two), ..Fork::default() }
 }
 
-/// Asks System 1 for what it takes to know every path that differs. Of this side's folders at most `most` are named to it.
+/// Asks System 1 for what it takes to know every path that differs. Of this side's folders at most `most` are named to it,
+/// unless the first question, for everything, is `asked` already.
 pub(crate) async fn compare(
     control: &Control,
     own: &Own<'_>,
     most: usize,
+    mut asked: bool,
 ) -> Result<Comparison, SessionError> {
     let mut join = Join {
         own,
@@ -67,7 +69,7 @@ pub(crate) async fn compare(
         settled_below: Vec::new(),
         budget: Budget::new(),
     };
-    let have = have(own.snapshot);
+    let have = if asked { Vec::new() } else { have(own.snapshot) };
     let few = have.len() <= most.min(MAX_HAVE);
     if few && !have.is_empty() {
         control.send_list(have, |(path, _)| path_size(path) + 16, Message::Have).await?;
@@ -75,8 +77,9 @@ pub(crate) async fn compare(
     let mut ask = vec![(RelPath::root(), few)];
     while !ask.is_empty() {
         let mut next = Vec::new();
+        let unasked = if std::mem::take(&mut asked) { &[][..] } else { &ask };
         let (sent, listed) =
-            tokio::join!(send_questions(control, &ask), join.receive(control, &ask, &mut next));
+            tokio::join!(send_questions(control, unasked), join.receive(control, &ask, &mut next));
         sent?;
         listed?;
         ask = next;

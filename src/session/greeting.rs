@@ -27,6 +27,14 @@ impl Met {
     }
 }
 
+/// A hello that was said.
+pub(crate) struct Said<'a> {
+    control: &'a Control,
+    remote: &'a Remote,
+    options: &'a Options,
+    at: Timestamp,
+}
+
 /// Hello and welcome. Half of what the round trip spent on the way is how little can be said about whose
 /// clock is ahead (Cristian's algorithm).
 pub(crate) async fn greet(
@@ -36,6 +44,17 @@ pub(crate) async fn greet(
     rules: Rules,
     options: &Options,
 ) -> Result<Met, SessionError> {
+    say_hello(control, local, remote, rules, options).await?.welcome().await
+}
+
+/// The hello alone; whoever says it waits for the welcome next.
+pub(crate) async fn say_hello<'a>(
+    control: &'a Control,
+    local: &Local,
+    remote: &'a Remote,
+    rules: Rules,
+    options: &'a Options,
+) -> Result<Said<'a>, SessionError> {
     let hello = Hello {
         export: remote.export.clone(),
         sub: remote.sub.clone(),
@@ -44,24 +63,32 @@ pub(crate) async fn greet(
         rules: rules.into(),
         extensions: extension::of_hello(options.bwlimit, options.watch),
     };
-    let sent = options.clock.now();
+    let at = options.clock.now();
     control.send_bytes(codec::encode_hello(&hello)?).await?;
-    control.served(&remote.name).await?;
-    let mut answer = control.receive_bytes().await?;
-    // What System 1 said while it still waited for this round: what it speaks of, this round will find.
-    if options.watch && matches!(codec::decode(&answer), Ok(Message::Changed)) {
-        answer = control.receive_bytes().await?;
+    Ok(Said { control, remote, options, at })
+}
+
+impl Said<'_> {
+    /// The answer.
+    pub(crate) async fn welcome(self) -> Result<Met, SessionError> {
+        let Said { control, remote, options, at: sent } = self;
+        control.served(&remote.name).await?;
+        let mut answer = control.receive_bytes().await?;
+        // What System 1 said while it still waited for this round: what it speaks of, this round will find.
+        if options.watch && matches!(codec::decode(&answer), Ok(Message::Changed)) {
+            answer = control.receive_bytes().await?;
+        }
+        let (_, answer) = codec::decode_welcome(&answer)?;
+        let received = options.clock.now();
+        let welcome = answer.map_err(|refusal| SessionError::by_peer(&refusal))?;
+        if options.watch && !extension::watch(&welcome.extensions) {
+            return Err(SessionError::Incompatible(
+                "the other end cannot keep watching its folder: update syncfiles there".into(),
+            ));
+        }
+        let held = i64::try_from(welcome.held).unwrap_or(i64::MAX);
+        let uncertainty = received.0.saturating_sub(sent.0).saturating_sub(held).max(0) / 2;
+        let now = Sides { one: welcome.clock, two: Timestamp(sent.0.saturating_add(uncertainty)) };
+        Ok(Met { welcome, now, uncertainty })
     }
-    let (_, answer) = codec::decode_welcome(&answer)?;
-    let received = options.clock.now();
-    let welcome = answer.map_err(|refusal| SessionError::by_peer(&refusal))?;
-    if options.watch && !extension::watch(&welcome.extensions) {
-        return Err(SessionError::Incompatible(
-            "the other end cannot keep watching its folder: update syncfiles there".into(),
-        ));
-    }
-    let held = i64::try_from(welcome.held).unwrap_or(i64::MAX);
-    let uncertainty = received.0.saturating_sub(sent.0).saturating_sub(held).max(0) / 2;
-    let now = Sides { one: welcome.clock, two: Timestamp(sent.0.saturating_add(uncertainty)) };
-    Ok(Met { welcome, now, uncertainty })
 }

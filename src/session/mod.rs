@@ -14,6 +14,7 @@ mod clock;
 mod compare;
 mod control;
 mod delta;
+mod early;
 mod error;
 mod exports;
 mod greeting;

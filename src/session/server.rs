@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::blocking;
 use super::budget::Budget;
 use super::control::Control;
+use super::early;
 use super::error::SessionError;
 use super::exports::Exports;
 use super::hashes::ask_hashes;
@@ -155,10 +156,9 @@ impl Session<'_> {
         }
         // Nothing in it depends on what the client says next, which is on its way meanwhile.
         self.send_top(&scanned).await?;
-        let Message::Begin(begin) = self.control.receive().await? else {
-            return Err(SessionError::broke("it did not begin with a beginning"));
-        };
-        let scanned = match self.answer(&local, &mut scanned).await? {
+        let heed = opened.rules == Rules::default();
+        let (begin, have) = early::answer(self.control, &scanned.snapshot, heed).await?;
+        let scanned = match self.answer(&local, &mut scanned, have).await? {
             Asked::Done => {
                 local.store_index(std::mem::take(&mut scanned.changes), scanned.since, None).await?;
                 let newest = opened.runs.first().filter(|run| begin.base == Some(**run));
@@ -214,8 +214,13 @@ impl Session<'_> {
     }
 
     /// Answers questions until the client knows what differs.
-    async fn answer(&self, local: &Arc<Local>, scanned: &mut Scanned) -> Result<Asked, SessionError> {
-        let (mut rows, mut have, mut budget) = (Vec::new(), Have::new(), Budget::new());
+    async fn answer(
+        &self,
+        local: &Arc<Local>,
+        scanned: &mut Scanned,
+        mut have: Have,
+    ) -> Result<Asked, SessionError> {
+        let (mut rows, mut budget) = (Vec::new(), Budget::new());
         loop {
             match self.control.receive().await? {
                 Message::Have(more) if have.len() + more.len() <= MAX_HAVE => have.extend(more),

@@ -74,7 +74,7 @@ pub async fn verify(
             let filter = scanned.filter.clone();
             let excluded = |path: &RelPath, folder: bool| filter.excludes(path, folder);
             let own = Own { snapshot: &scanned.snapshot, base: &base, excluded: &excluded, now };
-            let tree = compare(&control, &own, MAX_HAVE).await?.tree;
+            let tree = compare(&control, &own, MAX_HAVE, false).await?.tree;
             collect(&tree, &RelPath::root(), &excluded, &mut differing);
             (reserved, differing) = differing.into_iter().partition(is_nested_state);
         }

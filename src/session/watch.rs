@@ -187,6 +187,7 @@ impl Watch<'_> {
             met,
             known: &self.known,
             have: FEW,
+            asked: false,
         };
         let (outcome, scanned) = run.go(scanned).await?;
         scanned.into_iter().for_each(|scanned| self.warm.keep(scanned));

@@ -18,7 +18,7 @@ use syncfiles::protocol::codec::{
 };
 use syncfiles::protocol::frame::{How, Opening as HeadOf, put_end};
 use syncfiles::protocol::message::{
-    Begin, Failure, FolderPart, Hello, Listed, Message, Need, Refusal, Welcome, Wish,
+    Begin, Failure, FolderPart, Hello, Listed, Message, NO_DIGEST, Need, Refusal, Welcome, Wish,
 };
 use syncfiles::protocol::primer::{MAX_PRIMER, Priming};
 use syncfiles::protocol::rows::{Row, tree_of};
@@ -87,9 +87,11 @@ impl Evil {
     /// Answers the client's greeting, and says that there is something to compare.
     async fn welcome(&self) {
         self.greet().await;
+        // It asks before it begins.
+        assert!(matches!(self.hear().await, Some(Message::Have(_))));
+        assert!(matches!(self.hear().await, Some(Message::List(_))));
         assert!(matches!(self.hear().await, Some(Message::Begin(_))));
         self.say(&Message::Top { digest: None, entries: 0, bytes: 0, problems: vec![] }).await;
-        assert!(matches!(self.hear().await, Some(Message::List(_))));
     }
 
     /// As a client: has a file `mine` of nine bytes, and has the server ask for it, as item 0.
@@ -482,6 +484,27 @@ fn a_client_that_asks_too_much_or_out_of_turn_is_refused_and_nothing_changes() {
         assert_eq!(refusal.code, 12, "{refusal:?}");
         assert!(refusal.text.contains(why), "{refusal:?}");
     }
+}
+
+#[test]
+fn what_is_asked_before_the_beginning_is_answered_unless_both_roots_are_the_same() {
+    let whole = Hello { wish: Wish { whole: true, ..hello().wish }, ..hello() };
+    let refusal = refused(&Pair::new(), whole, |evil| async move {
+        let Some(Message::Top { digest: Some(digest), .. }) = evil.hear().await else { panic!("no top") };
+        let everything = Message::List(vec![(RelPath::root(), true)]);
+        for (half, answered) in [(NO_DIGEST, true), ([9; 16], true), (digest.half(), false)] {
+            evil.say(&Message::Have(vec![(RelPath::root(), half)])).await;
+            evil.say(&everything).await;
+            if answered {
+                assert!(matches!(evil.hear().await, Some(Message::Listing(_))));
+            }
+        }
+        evil.say(&begin()).await;
+        evil.say(&Message::AskHashes(vec![])).await;
+        assert_eq!(evil.hear().await, Some(Message::Hashes(vec![])));
+        evil.say(&Message::Commit).await;
+    });
+    assert!(refusal.text.contains("no place before the plan"), "{refusal:?}");
 }
 
 #[test]
