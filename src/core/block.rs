@@ -20,7 +20,8 @@ pub struct Grid {
 impl Grid {
     /// Blocks of 2^`log2` bytes, hashed under `seed`; `None` outside [`SMALLEST`] to [`LARGEST`].
     ///
-    /// The seed is random for each list: nobody can prepare a file with two blocks of the same hash.
+    /// The seed is random for each list that is told, so that nobody can prepare a file with two blocks of the same hash.
+    /// Whoever was told of one that is remembered could; all that comes of it is that the content travels whole.
     pub fn new(log2: u8, seed: u64) -> Option<Grid> {
         (SMALLEST..=LARGEST).contains(&log2).then_some(Grid { log2, seed })
     }

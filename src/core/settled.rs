@@ -127,12 +127,15 @@ impl Settling<'_> {
 
     /// Both sides have nothing there: its rows go, unless the rules hide it.
     fn forget(&mut self, folder: &RelPath, gone: &BaseMember<'_>) {
-        let own = gone.entry.and_then(|entry| Some((folder.join(&gone.name).ok()?, entry)));
-        let below = gone.below.iter().map(|(path, entry)| (path, entry));
-        for (path, entry) in own.iter().map(|(path, entry)| (path, *entry)).chain(below) {
-            if !(self.excluded)(path, entry.as_content().is_folder()) {
-                self.found.rows.push((path.clone(), None));
-            }
+        if let (Some(entry), Ok(path)) = (gone.entry, folder.join(&gone.name)) {
+            self.forget_row(&path, entry);
+        }
+        gone.below.iter().for_each(|(path, entry)| self.forget_row(path, entry));
+    }
+
+    fn forget_row(&mut self, path: &RelPath, entry: &BaseEntry) {
+        if !(self.excluded)(path, entry.as_content().is_folder()) {
+            self.found.rows.push((path.clone(), None));
         }
     }
 }

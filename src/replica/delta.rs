@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use super::blocks::Window;
-use super::known::{Known, List};
+use super::old_blocks::{List, OldBlocks};
 use crate::core::block::{Block, Grid};
 use crate::core::roll::Roll;
 use crate::core::signature::{Making, Signature};
@@ -42,7 +42,7 @@ pub enum Piece<'a> {
 ///
 /// Returns the new version's signature, where it is worth keeping.
 pub fn delta<E>(
-    known: &Known,
+    known: &OldBlocks,
     mut read: impl FnMut(&mut [u8]) -> Result<usize, E>,
     mut emit: impl FnMut(Piece<'_>) -> Result<(), E>,
 ) -> Result<Option<Signature>, E> {
@@ -90,7 +90,7 @@ struct Step {
 }
 
 struct Search<'a> {
-    known: &'a Known,
+    known: &'a OldBlocks,
     grid: Grid,
     /// The block behind the one that was found last.
     expected: Option<usize>,
@@ -215,7 +215,7 @@ mod tests {
 
     /// The new version as the other side makes it, and how much of it was new.
     fn told(old: &[u8], new: &[u8], seed: u64) -> (Vec<u8>, usize) {
-        let (known, grid) = (Known::new(old.len() as u64), Grid::of_size(old.len() as u64, seed));
+        let (known, grid) = (OldBlocks::new(old.len() as u64), Grid::of_size(old.len() as u64, seed));
         let (mut made, mut fresh) = (Vec::new(), 0);
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn without_an_old_version_everything_is_new() {
-        let (known, new) = (Known::new(1000), noise(1000, 1));
+        let (known, new) = (OldBlocks::new(1000), noise(1000, 1));
         known.end();
         let mut got = Vec::new();
         let emit = |piece: Piece<'_>| match piece {

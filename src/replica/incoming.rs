@@ -157,7 +157,8 @@ impl Incoming {
 
     /// Forgets what was written: the content comes anew, from its beginning.
     pub fn restart(&mut self) -> Result<(), StageError> {
-        self.file.set_len(0).and_then(|()| self.file.rewind()).map_err(failed("write it anew"))?;
+        let emptied = fault::step().and_then(|()| self.file.set_len(0)).and_then(|()| self.file.rewind());
+        emptied.map_err(failed("write it anew"))?;
         (self.hasher, self.written) = (Hasher::new(), 0);
         Ok(())
     }

@@ -167,8 +167,10 @@ fn bring_up_to_date(db: &Connection, found: i32) -> rusqlite::Result<()> {
         changing.execute_batch(index::COUNTER)?;
         changing.execute_batch(super::arriving::TABLE)?;
     }
-    // Nothing was remembered of what had been sent.
-    changing.execute_batch(super::signatures::TABLE)?;
+    if found < 4 {
+        // Nothing was remembered of what had been sent.
+        changing.execute_batch(super::signatures::TABLE)?;
+    }
     changing.pragma_update(None, "user_version", LAYOUT)?;
     changing.commit()
 }

@@ -31,7 +31,10 @@ const KEPT: i64 = 64 << 20;
 /// Bytes of one block.
 const BLOCK: usize = 16;
 
-/// A version that was sent at `path`, and its signature; without one what is kept of that path is forgotten.
+/// The most blocks that are worth keeping of all that one sync sends.
+pub const MOST: usize = KEPT as usize / BLOCK;
+
+/// A version that was sent at `path`, and its signature; without one what is kept of other versions there is forgotten.
 #[derive(Clone, Debug)]
 pub struct Sent {
     /// Where the other side has it.
@@ -54,6 +57,13 @@ pub fn kept(state: &State) -> Result<HashMap<RelPath, Digest>, StateError> {
         kept.collect::<rusqlite::Result<_>>()
     };
     read().map_err(database(READ))
+}
+
+/// Whether the signature of the version `sha256` at `path` is kept.
+pub fn is_kept(state: &State, path: &RelPath, sha256: Digest) -> Result<bool, StateError> {
+    let query = "SELECT 1 FROM signature WHERE path = ?1 AND sha256 = ?2";
+    let found = state.db().query_row(query, (key_of(path), sha256.0), |_| Ok(())).optional();
+    found.map(|found| found.is_some()).map_err(database(READ))
 }
 
 /// The signature of the version `sha256` at `path`, if it is kept.
@@ -93,14 +103,16 @@ const READ: &str = "read what was sent from";
 const FORGET: &str = "
     DELETE FROM signature WHERE path IN (
         SELECT path FROM (
-            SELECT path, SUM(LENGTH(blocks)) OVER (ORDER BY made DESC, path) AS so_far FROM signature
+            SELECT path, SUM(LENGTH(blocks) + LENGTH(path) + 100) OVER (ORDER BY made DESC, path) AS so_far
+            FROM signature
         ) WHERE so_far > ?1
     )";
 
 fn put(db: &Connection, sent: &Sent, now: Timestamp) -> rusqlite::Result<()> {
     let key = key_of(&sent.path);
     let Some(Signature { grid, blocks }) = &sent.signature else {
-        return db.execute("DELETE FROM signature WHERE path = ?1", [key]).map(|_| ());
+        let row = (key, sent.sha256.0);
+        return db.execute("DELETE FROM signature WHERE path = ?1 AND sha256 <> ?2", row).map(|_| ());
     };
     let row = (key, sent.sha256.0, now.0, grid.log2(), grid.seed().cast_signed(), encoded(blocks));
     db.execute("INSERT OR REPLACE INTO signature VALUES (?1, ?2, ?3, ?4, ?5, ?6)", row).map(|_| ())
@@ -145,8 +157,11 @@ mod tests {
         keep(&state, std::slice::from_ref(&new), Timestamp(2)).unwrap();
         assert_eq!(load(&state, &old.path, old.sha256).unwrap(), None);
         assert_eq!(load(&state, &new.path, new.sha256).unwrap(), new.signature);
-        keep(&state, &[Sent { signature: None, ..new.clone() }], Timestamp(3)).unwrap();
-        assert_eq!(load(&state, &new.path, new.sha256).unwrap(), None);
+        let unsigned = |sent: &Sent| [Sent { signature: None, ..sent.clone() }];
+        keep(&state, &unsigned(&new), Timestamp(3)).unwrap();
+        assert!(is_kept(&state, &new.path, new.sha256).unwrap(), "another client was sent the same");
+        keep(&state, &unsigned(&old), Timestamp(4)).unwrap();
+        assert!(!is_kept(&state, &new.path, new.sha256).unwrap());
         assert_eq!(kept(&state).unwrap(), HashMap::from([(path("b"), Digest([1; 32]))]));
     }
 
@@ -154,7 +169,8 @@ mod tests {
     fn the_oldest_go_where_all_together_are_too_many() {
         let field = Field::new(&[]);
         let state = State::open(&field.root).unwrap();
-        let third = KEPT as usize / BLOCK / 3;
+        // And something for the row itself.
+        let third = KEPT as usize / BLOCK / 3 - 100;
         for (at, name) in (1..).zip(["a", "b", "c", "d"]) {
             keep(&state, &[sent(name, 1, third)], Timestamp(at)).unwrap();
         }

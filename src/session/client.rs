@@ -334,7 +334,7 @@ impl Run<'_> {
         self.control.send(&Message::Done).await?;
         let learned = [work.scanned.changes.clone(), work.sent_rows(), ours.index].concat();
         let learned = self.local.store_index(learned, work.scanned.since, Some(run)).await?;
-        work.keep_signatures().await?;
+        work.keep_signatures().await;
         let round = Round { acted: work.acted(), deleted: ours.deleted, lately: 0 };
         Ok(Arc::into_inner(work).map(|work| Scanned { changes: learned, round, ..work.scanned }))
     }

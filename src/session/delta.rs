@@ -1,6 +1,7 @@
 //! A file that both sides have, in two versions: the receiver tells the blocks of its own, unless the sender remembers them,
 //! and the sender answers with ranges of that and with what is new. Both directions of the channel are used at once.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -14,10 +15,10 @@ use super::work::Work;
 use crate::core::block::{Block, Grid};
 use crate::protocol::frame::{BLOCKS, Frame, FrameReader, How, Opening, put_again, put_blocks, put_grid};
 use crate::replica::identity::Id;
-use crate::replica::known::Known;
+use crate::replica::old_blocks::OldBlocks;
 use crate::ssh::{CarrierError, Channel, ChannelReader, ChannelWriter, Chunk as Packet};
 
-/// How many such files may be under way at once; each keeps a list of blocks, of some 50 MiB at most.
+/// How many such files may be under way at once; each keeps two lists of blocks and a window, of some 85 MiB at most.
 pub(super) const AT_ONCE: usize = 4;
 /// Blocks that are told at a time: few, so that the sender can begin.
 const TOLD: usize = BLOCKS / 32;
@@ -41,11 +42,11 @@ pub(crate) async fn receive(
             put_again(&mut frame);
             let _ = writer.send(frame.freeze()).await;
         }
-        std::future::pending::<()>().await;
+        std::future::pending::<Infallible>().await
     };
     let received = tokio::select! {
         received = transfer::receive(work, opening.item, frames, first, reader, Some(again)) => received,
-        () = telling => Ok(()),
+        never = telling => match never {},
     };
     // The sender waits for this, or for being asked again.
     let _ = writer.finish().await;
@@ -59,14 +60,16 @@ async fn tell(work: &Arc<Work>, item: u32, writer: &mut ChannelWriter) -> Result
     while let Some(frame) = told.recv().await {
         writer.send(frame).await?;
     }
-    Ok(())
+    let mut end = BytesMut::new();
+    put_blocks(&mut end, &[]);
+    writer.send(end.freeze()).await
 }
 
 /// Whatever goes wrong here makes the list shorter, and the answer longer.
 fn tell_blocks(work: &Work, item: u32, frames: &mpsc::Sender<Bytes>) {
     let mut bytes = BytesMut::new();
-    if let (Ok(old), Ok(Id([seed @ .., _, _, _, _, _, _, _, _]))) = (work.old(item), Id::random()) {
-        let grid = Grid::of_size(old.size(), u64::from_be_bytes(seed));
+    if let (Ok(old), Ok(Id(random))) = (work.old(item), Id::random()) {
+        let grid = Grid::of_size(old.size(), u128::from_be_bytes(random) as u64);
         put_grid(&mut bytes, &grid);
         let mut some: Vec<Block> = Vec::new();
         let _ = old.blocks(&grid, |block| {
@@ -82,8 +85,9 @@ fn tell_blocks(work: &Work, item: u32, frames: &mpsc::Sender<Bytes>) {
             put_blocks(&mut bytes, &some);
         }
     }
-    put_blocks(&mut bytes, &[]);
-    let _ = frames.blocking_send(bytes.freeze());
+    if !bytes.is_empty() {
+        let _ = frames.blocking_send(bytes.freeze());
+    }
 }
 
 /// Sends an item's content from `opening.offset` on; `announced` if this side opens the channel, with the opening.
@@ -100,19 +104,21 @@ pub(crate) async fn send(
     }
     let Opening { item, offset, how, .. } = opening;
     let recalling = work.clone();
-    let known = spawn_blocking(move || recalling.known(item, how)).await.unwrap_or_else(|_| Known::new(0));
+    let known =
+        spawn_blocking(move || recalling.known(item, how)).await.unwrap_or_else(|_| OldBlocks::unknown());
     let known = Listening(Arc::new(known));
     let (blocks, mut rest) = mpsc::channel(4);
-    {
+    let writing = {
         let (work, known) = (work.clone(), known.0.clone());
-        spawn_blocking(move || write_delta(&work, item, offset, &known, blocks));
-    }
+        spawn_blocking(move || write_delta(&work, item, offset, &known, blocks))
+    };
     let sending = async {
         while let Some((block, advance)) = rest.recv().await {
             writer.send(block).await?;
             work.advanced(item, advance);
         }
-        Ok(())
+        // A file without its end must not be waited for.
+        writing.await.map_err(|_| CarrierError::Abandoned)
     };
     let listening = async {
         let wrong = listen(&known.0, told, reader).await;
@@ -130,7 +136,7 @@ pub(crate) async fn send(
 }
 
 /// Ends the list when nobody listens any more, so that nobody waits for more of it.
-struct Listening(Arc<Known>);
+struct Listening(Arc<OldBlocks>);
 
 impl Drop for Listening {
     fn drop(&mut self) {
@@ -140,7 +146,7 @@ impl Drop for Listening {
 
 /// Takes in the receiver's blocks, as far as they make sense, and then whether it wants all of the content after all.
 async fn listen(
-    known: &Known,
+    known: &OldBlocks,
     (mut frames, mut first): (FrameReader, Option<(Packet, usize)>),
     reader: &mut ChannelReader,
 ) -> bool {

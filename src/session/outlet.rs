@@ -9,7 +9,7 @@ use super::work::Work;
 use crate::core::digest::Digest;
 use crate::protocol::frame::{put_copy, put_end};
 use crate::replica::delta::{Piece, delta};
-use crate::replica::known::Known;
+use crate::replica::old_blocks::OldBlocks;
 use crate::replica::source::SourceError;
 
 /// New bytes that are gathered, and bytes that are copied, before the receiver is told of them.
@@ -21,7 +21,7 @@ pub(super) fn write_delta(
     work: &Work,
     item: u32,
     offset: u64,
-    known: &Known,
+    known: &OldBlocks,
     blocks: mpsc::Sender<(Bytes, u64)>,
 ) {
     let mut outlet = Outlet::new(blocks, work.packing.packer(), offset);
@@ -65,10 +65,6 @@ impl Outlet {
                 let skipped = self.skipped(bytes.len() as u64);
                 self.end_copy();
                 self.new.extend_from_slice(&bytes[skipped as usize..]);
-                if self.new.len() < NEW {
-                    return Ok(());
-                }
-                self.end_new();
             }
             Piece::Copy { offset, length } => {
                 let skipped = self.skipped(length);
@@ -79,12 +75,14 @@ impl Outlet {
                     self.copied.0 = offset;
                 }
                 self.copied.1 += length;
-                if self.copied.1 < COPIED {
-                    return Ok(());
-                }
-                self.end_copy();
             }
         }
+        // However the file is cut up, little of it is held here.
+        if self.bytes.len() + self.new.len() < NEW && self.advance + self.copied.1 < COPIED {
+            return Ok(());
+        }
+        self.end_new();
+        self.end_copy();
         self.flush()
     }
 
@@ -156,6 +154,24 @@ mod tests {
             }
         }
         (made, advanced)
+    }
+
+    #[test]
+    fn of_a_file_that_is_all_edits_little_waits_to_be_sent() {
+        let (blocks, mut sent) = mpsc::channel(1000);
+        let mut outlet = Outlet::new(blocks, None, 0);
+        for at in 0..10_000 {
+            outlet.put(Piece::Literal(&[7; 4096])).unwrap();
+            outlet.put(Piece::Copy { offset: at * 8192, length: 4096 }).unwrap();
+            assert!(outlet.bytes.len() + outlet.new.len() < NEW);
+        }
+        outlet.finish(Ok(Digest([1; 32])));
+        let mut advanced = 0;
+        while let Ok((block, advance)) = sent.try_recv() {
+            assert!(block.len() < NEW + 64 * 1024);
+            advanced += advance;
+        }
+        assert_eq!(advanced, 10_000 * 8192);
     }
 
     proptest! {

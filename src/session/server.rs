@@ -313,7 +313,7 @@ impl Half<'_> {
         }
         let needs = if wish.dry { work.needed() } else { work.prepare(compared.run)? };
         control.send_list(needs, |_| 16, Message::Needs).await?;
-        control.send_list(work.remembered()?, |_| 5, Message::Remembers).await?;
+        control.send_list(work.remembered(), |_| 5, Message::Remembers).await?;
         control.send(&Message::NeedsEnd).await?;
         if wish.dry {
             return Ok(None);
@@ -334,7 +334,7 @@ impl Half<'_> {
         self.report(&work, compared.run, results).await?;
         // Nobody waits for this any more.
         let sent = self.opened.local.store_index(work.sent_rows(), work.scanned.since, None).await?;
-        work.keep_signatures().await?;
+        work.keep_signatures().await;
         Ok(Arc::into_inner(work).map(|work| Scanned { changes: sent, round, ..work.scanned }))
     }
 

@@ -9,6 +9,7 @@ use tokio::task::spawn_blocking;
 
 use super::error::SessionError;
 use super::packing::Packer;
+use super::versions::unchanged;
 use super::work::Work;
 use crate::core::digest::Digest;
 use crate::protocol::frame::{self, Frame, FrameReader, HEAD, MAX_FRAME, OPENING, Opening};
@@ -317,18 +318,22 @@ fn write_stream(
     mut again: Option<mpsc::Sender<()>>,
 ) -> Result<Staged, Broken> {
     let mut incoming: Incoming = work.incoming(item).map_err(Broken::Failed)?;
-    let mut old = None;
+    let (mut old, mut counts) = (None, true);
     while let Some((chunk, from)) = packets.blocking_recv() {
         let mut bytes = &chunk[from..];
-        work.advanced(item, bytes.len() as u64);
+        if counts {
+            work.advanced(item, bytes.len() as u64);
+        }
         while let Some(frame) = frames.frame(&mut bytes).map_err(Broken::failed)? {
             match frame {
                 Frame::Data(piece) => incoming.write(&piece).map_err(Broken::failed)?,
-                Frame::Copy { offset, length } => {
+                Frame::Copy { offset, length } if again.is_some() => {
                     work.copy(item, &mut old, (offset, length), &mut incoming).map_err(Broken::Failed)?
                 }
                 Frame::End(digest) => match again.take_if(|_| !incoming.is(&digest)) {
                     Some(again) => {
+                        unchanged(old.as_ref()).map_err(Broken::Failed)?;
+                        counts = false;
                         incoming.restart().map_err(Broken::failed)?;
                         let _ = again.blocking_send(());
                     }

@@ -12,7 +12,7 @@ use crate::protocol::frame::How;
 use crate::protocol::message::Failure;
 use crate::replica::blocks::Old;
 use crate::replica::incoming::Incoming;
-use crate::replica::known::Known;
+use crate::replica::old_blocks::OldBlocks;
 use crate::replica::signatures::{self, Sent};
 use crate::replica::source::SourceError;
 
@@ -39,24 +39,31 @@ impl Work {
     /// How a file goes that this side brings.
     pub(crate) fn how_sent(&self, item: u32) -> How {
         match self.replaced(item) {
-            Some(_) if self.recalled(item).is_some() => How::Remembered,
+            Some((item, old)) if self.is_kept(item, &old) => How::Remembered,
             Some(_) => How::Told,
             None => How::Whole,
         }
     }
 
+    fn is_kept(&self, item: &Item, old: &Replaced) -> bool {
+        let kept = self.local.state().zip(old.sha256);
+        // What cannot be read is told.
+        kept.is_some_and(|(state, sha256)| signatures::is_kept(&state, &item.path, sha256).unwrap_or(false))
+    }
+
     /// The items that the other side asks for, and of which this side remembers the version that it has.
-    pub(crate) fn remembered(&self) -> Result<Vec<u32>, SessionError> {
-        let kept = match self.local.state() {
-            Some(state) => signatures::kept(&state).map_err(super::local::unusable)?,
-            None => return Ok(Vec::new()),
-        };
-        let the_same = |(item, old): (&Item, Replaced)| {
+    pub(crate) fn remembered(&self) -> Vec<u32> {
+        let items = (0..self.plan.items.len() as u32).filter(|&item| self.sends(item));
+        let mut deltas = items.filter_map(|item| Some((item, self.replaced(item)?))).peekable();
+        if deltas.peek().is_none() {
+            return Vec::new();
+        }
+        let kept =
+            self.local.state().map(|state| signatures::kept(&state).unwrap_or_default()).unwrap_or_default();
+        let the_same = |(_, (item, old)): &(u32, (&Item, Replaced))| {
             old.sha256.is_some_and(|sha256| kept.get(&item.path) == Some(&sha256))
         };
-        let items = 0..if kept.is_empty() { 0 } else { self.plan.items.len() as u32 };
-        let remembered = |item: &u32| self.sends(*item) && self.replaced(*item).is_some_and(the_same);
-        Ok(items.filter(remembered).collect())
+        deltas.filter(the_same).map(|(item, _)| item).collect()
     }
 
     /// Takes in the same from the other side.
@@ -68,36 +75,40 @@ impl Work {
         Ok(())
     }
 
-    /// What is known of the version that an item's receiver has: nothing yet where that is to be told.
-    pub(super) fn known(&self, item: u32, how: How) -> Known {
+    /// What is known of the version that an item's receiver has: nothing yet where that is to be told, nothing at all where
+    /// what was kept has gone meanwhile (another client was sent another version).
+    pub(super) fn known(&self, item: u32, how: How) -> OldBlocks {
         let size = self.replaced(item).map_or(0, |(_, old)| old.size);
-        match self.recalled(item).filter(|_| how == How::Remembered) {
-            Some(signature) => Known::all_of(size, &signature),
-            None => Known::new(size),
+        match how {
+            How::Remembered => self
+                .recalled(item)
+                .map_or_else(OldBlocks::unknown, |signature| OldBlocks::all_of(size, &signature)),
+            How::Told | How::Whole => OldBlocks::new(size),
         }
     }
 
     fn recalled(&self, item: u32) -> Option<Signature> {
         let (item, old) = self.replaced(item)?;
-        // What cannot be read is told.
         signatures::load(&*self.local.state()?, &item.path, old.sha256?).ok()?
     }
 
-    /// An item's content was sent, and this is its signature.
+    /// An item's content was sent, and this is its signature. No more are held than are worth keeping.
     pub(super) fn signed(&self, item: u32, sha256: Digest, signature: Option<Signature>) {
-        if let Some(Item { path, .. }) = self.plan.items.get(item as usize) {
-            self.state().signed.push(Sent { path: path.clone(), sha256, signature });
-        }
+        let Some(Item { path, .. }) = self.plan.items.get(item as usize) else { return };
+        let signed = &mut self.state().signed;
+        signed.remove(&item);
+        let blocks = |signature: &Signature| signature.blocks.len();
+        let held: usize = signed.values().filter_map(|sent| sent.signature.as_ref()).map(blocks).sum();
+        let signature = signature.filter(|signature| held + blocks(signature) <= signatures::MOST);
+        signed.insert(item, Sent { path: path.clone(), sha256, signature });
     }
 
-    /// Writes down the signatures of what was sent.
-    pub(crate) async fn keep_signatures(&self) -> Result<(), SessionError> {
-        let (sent, local, now) = (std::mem::take(&mut self.state().signed), self.local.clone(), self.now);
-        super::blocking(move || match local.state() {
-            Some(state) => signatures::keep(&state, &sent, now).map_err(super::local::unusable),
-            None => Ok(()),
-        })
-        .await
+    /// Writes down the signatures of what was sent. Where that fails the next delta is told: no sync fails for it.
+    pub(crate) async fn keep_signatures(&self) {
+        let sent: Vec<Sent> = std::mem::take(&mut self.state().signed).into_values().collect();
+        let (local, now) = (self.local.clone(), self.now);
+        let keeping = move || local.state().map(|state| signatures::keep(&state, &sent, now));
+        let _ = tokio::task::spawn_blocking(keeping).await;
     }
 
     /// The version that an item replaces at its receiver.
@@ -137,6 +148,11 @@ impl Work {
         *old = Some(source);
         Ok(())
     }
+}
+
+/// Whether the version that was copied from, if any was, is still what the scan saw.
+pub(super) fn unchanged(old: Option<&Old>) -> Result<(), Failure> {
+    old.map_or(Ok(()), Old::check).map_err(|error| Stopped::from(error).0)
 }
 
 /// A version that is replaced.

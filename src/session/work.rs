@@ -76,7 +76,7 @@ pub(super) struct Gathered {
     /// Hashes of this side's files that nobody knew before they were sent.
     pub(super) sent: HashMap<u32, Digest>,
     /// Files that this side sent as a delta.
-    pub(super) signed: Vec<Sent>,
+    pub(super) signed: HashMap<u32, Sent>,
 }
 
 struct Expected {

@@ -10,7 +10,7 @@ use syncfiles::core::block::Grid;
 use syncfiles::core::digest::Digest;
 use syncfiles::replica::blocks::blocks;
 use syncfiles::replica::delta::{Piece, delta};
-use syncfiles::replica::known::Known;
+use syncfiles::replica::old_blocks::OldBlocks;
 
 const SIZE: usize = 256 << 20;
 
@@ -39,7 +39,7 @@ fn main() {
         });
         let mut fresh = 0;
         time(&format!("find, {} KiB", grid.length() / 1024), || {
-            let known = Known::new(SIZE as u64);
+            let known = OldBlocks::new(SIZE as u64);
             known.begin(grid);
             assert!(known.add(&list));
             known.end();

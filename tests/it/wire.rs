@@ -134,6 +134,32 @@ fn who_sent_an_edit_need_not_be_told_what_the_other_side_has_for_the_next_one() 
     }
 }
 
+/// Forgets what the server remembers, as soon as a transfer has begun.
+struct Forgetter(std::path::PathBuf);
+
+impl Progress for Forgetter {
+    fn event(&self, event: &Event) {
+        if let Event::Started { .. } = event {
+            let db = rusqlite::Connection::open(&self.0).unwrap();
+            assert_eq!(db.execute("DELETE FROM signature", ()).unwrap(), 1);
+        }
+    }
+}
+
+/// Both ends used to wait for ever: each for the blocks that the other one had.
+#[test]
+fn a_sender_that_does_not_remember_after_all_sends_everything() {
+    let (pair, mut content) = agreed(3 << 20);
+    edit(&pair, &pair.one, &mut content, 1 << 20, 900);
+    content.truncate(2 << 20);
+    pair.one.write("big", &content, 800);
+    let forgetter = Forgetter(pair.one.path(".syncfiles/state.db"));
+    let outcome = pair.sync_watched(Arc::new(forgetter)).unwrap();
+    assert_eq!((outcome.problems.len(), outcome.wire.0 + outcome.wire.1 > 2 << 20), (0, true));
+    pair.assert_same();
+    pair.assert_settled();
+}
+
 #[test]
 fn a_delta_that_comes_out_wrong_is_followed_by_the_whole_content() {
     for one_edits in [true, false] {

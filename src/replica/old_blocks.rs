@@ -12,7 +12,7 @@ const ALIKE: usize = 8;
 
 /// What the other side has told of its old version so far. One thread tells, another finds.
 #[derive(Debug)]
-pub struct Known {
+pub struct OldBlocks {
     list: Mutex<List>,
     grown: Condvar,
 }
@@ -26,7 +26,7 @@ pub(super) struct List {
     /// The number of the first block of full length with a weak checksum, and of the next one behind each.
     first: HashMap<u32, u32>,
     next: Vec<Option<u32>>,
-    /// A bit for all weak checksums of one product: nearly every place of a new file has one that is not there.
+    /// A bit for all weak checksums of one hash: nearly every place of a new file has one that is not there.
     seen: Vec<u64>,
     /// Bytes of the old version that they make up, and that there are.
     covered: u64,
@@ -34,15 +34,22 @@ pub(super) struct List {
     ended: bool,
 }
 
-impl Known {
+impl OldBlocks {
     /// Of an old version of `size` bytes nothing is known yet.
-    pub fn new(size: u64) -> Known {
-        Known { list: Mutex::new(List { size, ..List::default() }), grown: Condvar::new() }
+    pub fn new(size: u64) -> OldBlocks {
+        OldBlocks { list: Mutex::new(List { size, ..List::default() }), grown: Condvar::new() }
+    }
+
+    /// Nothing is known, nor will be.
+    pub fn unknown() -> OldBlocks {
+        let known = OldBlocks::new(0);
+        known.end();
+        known
     }
 
     /// Of an old version of `size` bytes all of this is known.
-    pub fn all_of(size: u64, signature: &Signature) -> Known {
-        let known = Known::new(size);
+    pub fn all_of(size: u64, signature: &Signature) -> OldBlocks {
+        let known = OldBlocks::new(size);
         known.begin(signature.grid);
         known.add(&signature.blocks);
         known.end();
@@ -76,7 +83,7 @@ impl Known {
         fitting
     }
 
-    /// It goes on with these blocks. False as with [`told`](Known::told).
+    /// It goes on with these blocks. False as with [`told`](OldBlocks::told).
     pub fn add(&self, blocks: &[Block]) -> bool {
         let mut list = self.lock();
         let fitting = blocks.iter().all(|&block| list.add(block));
@@ -182,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_goes_beyond_the_old_version_is_not_believed() {
-        let (known, block) = (Known::new(100), Block { length: 60, weak: 1, strong: 1 });
+        let (known, block) = (OldBlocks::new(100), Block { length: 60, weak: 1, strong: 1 });
         assert!(!known.add(&[block]), "before it is said how it is told");
         known.begin(Grid::of_size(100, 0));
         assert!(known.add(&[block]));
@@ -192,7 +199,7 @@ mod tests {
 
     #[test]
     fn blocks_are_found_by_their_weak_checksums_and_only_some_of_those_that_are_alike() {
-        let (known, grid) = (Known::new(1 << 20), Grid::of_size(1 << 20, 0));
+        let (known, grid) = (OldBlocks::new(1 << 20), Grid::of_size(1 << 20, 0));
         known.begin(grid);
         let block = |weak, strong| Block { length: grid.length() as u32, weak, strong };
         assert!((0..100).all(|strong| known.add(&[block(7, strong % 50)])));
