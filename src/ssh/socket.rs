@@ -170,12 +170,14 @@ impl<S: Stream> AsyncRead for Socket<S> {
             // be about to say something: they get one turn, as sending is what costs most of a small message.
             let waits = !this.out.is_empty() && !this.waited;
             this.waited = waits;
-            if !waits && let Poll::Ready(result) = this.poll_drain(cx) {
-                result?;
-            }
+            let sent = if waits { Poll::Pending } else { this.poll_drain(cx) };
             if this.ahead.is_empty() {
                 let pass = buf.remaining() >= READ && !this.ended;
                 let read = if pass { this.poll_pass(cx, buf) } else { this.poll_fill(cx) };
+                // What the other end said before it went is read first.
+                if let (Poll::Pending, Poll::Ready(Err(gone))) = (&read, sent) {
+                    return Poll::Ready(Err(gone));
+                }
                 if waits && read.is_pending() {
                     cx.waker().wake_by_ref();
                 }
@@ -220,5 +222,45 @@ impl<S: Stream> AsyncWrite for Socket<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(cx))?;
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_other_end_said_before_it_went_is_read_although_nothing_can_be_sent_any_more() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut socket = Socket::new(near, Line::new(1 << 20));
+        let mut bytes = [0; 8];
+        socket.write_all(b"hello").await.unwrap();
+        // What was written waits for its turn.
+        assert!(pin!(socket.read(&mut bytes)).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        far.write_all(b"bye").await.unwrap();
+        drop(far);
+        assert_eq!(socket.read(&mut bytes).await.unwrap(), 3);
+        assert_eq!(bytes[..3], *b"bye");
+        // Then it ends, in whatever way.
+        assert!(!matches!(socket.read(&mut bytes).await, Ok(1..)));
+    }
+
+    #[tokio::test]
+    async fn what_was_gathered_is_sent_when_nothing_arrives_and_before_the_end() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut socket = Socket::new(near, Line::new(1 << 20));
+        let (mut here, mut there) = ([0; 8], [0; 8]);
+        socket.write_all(b"hello").await.unwrap();
+        let (reading, heard) = (socket.read(&mut here), far.read(&mut there));
+        tokio::select! {
+            _ = reading => panic!("nothing was sent"),
+            heard = heard => assert_eq!(heard.unwrap(), 5),
+        }
+        socket.write_all(b"you").await.unwrap();
+        far.shutdown().await.unwrap();
+        assert_eq!(socket.read(&mut here).await.unwrap(), 0);
+        assert_eq!(far.read(&mut there).await.unwrap(), 3);
     }
 }
