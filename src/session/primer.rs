@@ -5,7 +5,8 @@
 //! their turn comes; so it costs next to nothing, and is told while the first channels are still being opened.
 
 use std::convert::Infallible;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::SetOnce;
 use tokio::task::spawn_blocking;
@@ -24,13 +25,16 @@ const FEWEST: usize = 64;
 const SHARE: usize = 4;
 /// The most files that are looked at.
 const MOST: usize = 512;
+/// How long files wait for it.
+const MOMENT: Duration = Duration::from_millis(100);
 /// What a file costs that is in the primer, in bytes.
 const REFERENCE: usize = 32;
 
 /// Both primers of a run, as far as they are known.
 #[derive(Debug, Default)]
 pub(crate) struct Primers {
-    ours: OnceLock<Arc<Priming>>,
+    /// None: there is none, and will be none.
+    ours: SetOnce<Option<Arc<Priming>>>,
     /// None: the other side told none, and will not any more.
     theirs: SetOnce<Option<Primer>>,
 }
@@ -38,7 +42,15 @@ pub(crate) struct Primers {
 impl Primers {
     /// What small files are compressed with from now on.
     pub(crate) fn ours(&self) -> Option<Arc<Priming>> {
-        self.ours.get().cloned()
+        self.ours.get().cloned().flatten()
+    }
+
+    /// Resolves once it is known whether there is a primer of ours. What many channels ask for at the very beginning would cost
+    /// more without it than it takes to be made; where a disk is slow it is not waited for.
+    pub(crate) async fn made(&self) {
+        if self.ours.get().is_none() {
+            let _ = tokio::time::timeout(MOMENT, self.ours.wait()).await;
+        }
     }
 
     /// Takes in what the other side tells, once.
@@ -80,13 +92,19 @@ pub(crate) async fn telling<T>(
 }
 
 async fn tell(control: &Control, work: &Arc<Work>) -> Result<Infallible, SessionError> {
-    if work.packing != Packing::Off {
-        let making = work.clone();
-        if let Ok(Some((priming, told))) = spawn_blocking(move || make(&making)).await {
+    let making = work.clone();
+    let made = match work.packing {
+        Packing::Off => None,
+        _ => spawn_blocking(move || make(&making)).await.ok().flatten(),
+    };
+    let ours = match made {
+        Some((priming, told)) => {
             control.send_content(&Message::Primer(told)).await?;
-            let _ = work.primers.ours.set(Arc::new(priming));
+            Some(Arc::new(priming))
         }
-    }
+        None => None,
+    };
+    let _ = work.primers.ours.set(ours);
     std::future::pending().await
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::error::SessionError;
-use super::packing::Packer;
+use super::packing::{Packer, Packing};
 use super::versions::unchanged;
 use super::work::Work;
 use crate::core::digest::Digest;
@@ -41,6 +41,9 @@ pub(crate) enum Outgoing {
 
 /// Begins to read the content of an item, from `offset` on.
 pub(crate) async fn read(work: &Arc<Work>, item: u32, offset: u64, opening: Option<Opening>) -> Outgoing {
+    if work.packing != Packing::Off {
+        work.primers.made().await;
+    }
     let reading = work.clone();
     let begun = work.reading.run(move || begin(&reading, item, offset, opening)).await;
     begun.unwrap_or_else(|_| Outgoing::Whole(aborted(opening, false, "reading it failed")))
