@@ -332,6 +332,10 @@ impl Run<'_> {
         let settled = work.scanned.snapshot.digest.filter(|_| whole);
         self.commit(run, settled, rows, remembered, walked).await?;
         self.control.send(&Message::Done).await?;
+        if !self.options.watch {
+            // Nothing more is to be said: the connection of many files, which takes a while to be taken down, goes meanwhile.
+            self.connection.close();
+        }
         let learned = [work.scanned.changes.clone(), work.sent_rows(), ours.index].concat();
         let learned = self.local.store_index(learned, work.scanned.since, Some(run)).await?;
         work.keep_signatures().await;

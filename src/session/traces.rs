@@ -1,6 +1,7 @@
 //! What one side's half of a plan leaves behind: for the index, and for the next round of a watch.
 
 use super::work::Work;
+use crate::core::digest::Digest;
 use crate::core::path::RelPath;
 use crate::core::plan::Act;
 use crate::core::snapshot::{File, Node};
@@ -17,7 +18,9 @@ impl Work {
 
     /// What the index is to learn of the files that this side sent: no file is read again only to be hashed.
     pub(crate) fn sent_rows(&self) -> Vec<Change> {
-        let sent = std::mem::take(&mut self.state().sent);
+        let mut sent: Vec<(u32, Digest)> = std::mem::take(&mut self.state().sent).into_iter().collect();
+        // In path order they are found, and written, side by side.
+        sent.sort_unstable_by_key(|(item, _)| *item);
         let row = |(item, digest)| {
             let path = self.source_path(item)?;
             let Some(Node::File(file)) = self.scanned.snapshot.find(path) else { return None };
