@@ -2,10 +2,11 @@
 //! compresses small files with it.
 //!
 //! What goes into it are whole files, taken from all over the plan. What they cost in the primer they save themselves when
-//! their turn comes; so it costs next to nothing, and is told while the first channels are still being opened.
+//! their turn comes; so it costs next to nothing. The first files do not wait for it, the others do, for a moment.
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::SetOnce;
@@ -35,6 +36,8 @@ const REFERENCE: usize = 32;
 pub(crate) struct Primers {
     /// None: there is none, and will be none.
     ours: SetOnce<Option<Arc<Priming>>>,
+    /// Files that did not wait for it.
+    hasty: AtomicUsize,
     /// None: the other side told none, and will not any more.
     theirs: SetOnce<Option<Primer>>,
 }
@@ -45,10 +48,11 @@ impl Primers {
         self.ours.get().cloned().flatten()
     }
 
-    /// Resolves once it is known whether there is a primer of ours. What many channels ask for at the very beginning would cost
+    /// Resolves once it is known whether there is a primer of ours; at once for the first files, so that the line has something
+    /// to do. What many channels ask for at the very beginning would cost
     /// more without it than it takes to be made; where a disk is slow it is not waited for.
     pub(crate) async fn made(&self) {
-        if self.ours.get().is_none() {
+        if self.ours.get().is_none() && self.hasty.fetch_add(1, Ordering::Relaxed) >= FEWEST {
             let _ = tokio::time::timeout(MOMENT, self.ours.wait()).await;
         }
     }
@@ -193,6 +197,21 @@ mod tests {
                 assert!(here >= looked.len() / 32, "{here} of {} in {eighth}", looked.len());
             }
         }
+    }
+
+    #[tokio::test]
+    async fn the_first_files_do_not_wait_for_the_primer_and_the_others_do() {
+        let primers = Primers::default();
+        for _ in 0..FEWEST {
+            primers.made().await;
+        }
+        let (priming, _) = Priming::new(b"once upon a time").unwrap();
+        let waits = async {
+            primers.made().await;
+            primers.ours().is_some()
+        };
+        let (primed, _) = tokio::join!(waits, async { primers.ours.set(Some(Arc::new(priming))) });
+        assert!(primed);
     }
 
     #[tokio::test]
