@@ -1,6 +1,9 @@
 //! One sync seen from System 2, from the hello to the committed base.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
+
+use futures_util::future::{Either, select};
 
 use super::compare::{Comparison, Own, compare};
 use super::control::{Control, row_size};
@@ -78,16 +81,20 @@ pub(crate) async fn sync_once(
             let asked = early::ask(&control, &scanned.snapshot).await?;
             Ok((scanned, asked))
         };
-        let (met, (scanned, asked)) = tokio::try_join!(said.welcome(), looking)?;
-        local.meet(&remote.place, met.peer())?;
-        let theirs = Rules::try_from(met.welcome.rules.clone())
-            .map_err(|error| SessionError::Protocol(error.to_string()))?;
-        let (scanned, asked) = if theirs == Rules::default() {
-            (scanned, asked)
-        } else {
-            // The other side hides more: what was seen without its rules is not what both compare, nor what it answers.
-            let scan = local.scan(vec![rules, theirs], options.checksum, progress.clone());
-            (scan.done().await?, false)
+        let greeted = async {
+            let met = said.welcome().await?;
+            local.meet(&remote.place, met.peer())?;
+            let theirs = Rules::try_from(met.welcome.rules.clone());
+            Ok((met, theirs.map_err(|error| SessionError::Protocol(error.to_string()))?))
+        };
+        let ((met, theirs), seen) = unless_hidden(greeted, looking).await?;
+        let (scanned, asked) = match seen {
+            Some(seen) => seen,
+            // The other side hides more: what is seen without its rules is not what both compare, nor what it answers.
+            None => {
+                let scan = local.scan(vec![rules, theirs], options.checksum, progress.clone());
+                (scan.done().await?, false)
+            }
         };
         let known = Mutex::default();
         let (connection, control, known) = (&connection, &control, &known);
@@ -99,6 +106,26 @@ pub(crate) async fn sync_once(
     let mut outcome = result?;
     outcome.wire = connection.traffic();
     Ok(outcome)
+}
+
+/// Is greeted and looks, at the same time; where the other side has rules of its own nobody waits for what is seen without
+/// them. What the greeting ends with counts first: it may be why nothing can be asked any more.
+async fn unless_hidden<S>(
+    greeted: impl Future<Output = Result<(Met, Rules), SessionError>>,
+    looking: impl Future<Output = Result<S, SessionError>>,
+) -> Result<((Met, Rules), Option<S>), SessionError> {
+    match select(pin!(greeted), pin!(looking)).await {
+        Either::Left((greeted, looking)) => {
+            let (met, theirs) = greeted?;
+            let seen = if theirs == Rules::default() { Some(looking.await?) } else { None };
+            Ok(((met, theirs), seen))
+        }
+        Either::Right((seen, greeted)) => {
+            let (met, theirs) = greeted.await?;
+            let seen = if theirs == Rules::default() { Some(seen?) } else { None };
+            Ok(((met, theirs), seen))
+        }
+    }
 }
 
 /// One run after the greeting.

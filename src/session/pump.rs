@@ -33,10 +33,15 @@ pub(crate) const LARGE_IN_FLIGHT: usize = 32;
 pub(crate) fn ahead(connection: &Connection, work: &Work, uncertainty: i64) -> Result<Ahead, SessionError> {
     let items = 0..work.plan.items.len() as u32;
     let first = if items.into_iter().any(|item| work.sends(item)) { 0 } else { in_flight(uncertainty) };
+    let mut large = 0;
     let ask = |&item: &usize| {
         let need = Need { item: item as u32, have: 0 };
-        // What an earlier run left of a file that is worth resuming is not known yet.
-        let head = pulled(work, &need).filter(|_| work.size(need.item) < RESUMABLE);
+        let size = work.size(need.item);
+        large += usize::from(transfer::is_large(size));
+        // What an earlier run left of a file that is worth resuming is not known yet. And whoever is told sends at once: what
+        // nobody reads, because a large file waits for its place first, would take the credit of all others.
+        let heard = size < RESUMABLE && large <= LARGE_IN_FLIGHT;
+        let head = pulled(work, &need).filter(|_| heard);
         let asked = Asked::new(connection, head)?;
         Ok((need.item, Asked { opening: asked.opening.unattended(), ..asked }))
     };

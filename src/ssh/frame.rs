@@ -56,7 +56,8 @@ pub(super) fn parse_call(name: &str) -> Option<(u32, Vec<u8>)> {
     let byte = |[high, low]: &[u8; 2]| Some((half(*high)? << 4 | half(*low)?) as u8);
     let bytes: Vec<u8> = pairs.iter().map(byte).collect::<Option<_>>()?;
     let (id, first) = bytes.split_first_chunk::<4>()?;
-    Some((u32::from_be_bytes(*id), first.to_vec()))
+    // The first channel of all is the link: 0 is no file's.
+    Some((u32::from_be_bytes(*id), first.to_vec())).filter(|(id, _)| *id > 0)
 }
 
 /// One frame.
@@ -231,9 +232,15 @@ mod tests {
         for first in [&[][..], b"x", &[0xa5; MAX_FIRST]] {
             assert_eq!(parse_call(&call(7, first)), Some((7, first.to_vec())));
         }
-        for name in
-            ["", "/run/x", "syncfiles:", "syncfiles:000001", "syncfiles:0000000", "syncfiles:0000000A"]
-        {
+        for name in [
+            "",
+            "/run/x",
+            "syncfiles:",
+            "syncfiles:000001",
+            "syncfiles:0000000",
+            "syncfiles:0000000A",
+            "syncfiles:00000000",
+        ] {
             assert_eq!(parse_call(name), None, "{name}");
         }
         assert_eq!(parse_call(&call(7, &[0; MAX_FIRST + 1])), None);

@@ -256,7 +256,7 @@ impl server::Handler for Guest {
         if first.is_empty() {
             return Ok(());
         }
-        // Bounded by the number of channels: it counts nothing.
+        // Bounded by the number of channels that may wait: it counts nothing.
         let handed = lane.arrive(&first, 0).and_then(|()| self.hand_over(channel.id(), lane, session));
         self.judge(handed)
     }

@@ -34,8 +34,8 @@ pub(super) struct Inner {
     attached: Notify,
     /// One receiver of messages at a time.
     pub(super) receiving: tokio::sync::Mutex<()>,
-    arrivals: mpsc::UnboundedSender<Channel>,
-    pub(super) accepting: tokio::sync::Mutex<mpsc::UnboundedReceiver<Channel>>,
+    arrivals: mpsc::Sender<Channel>,
+    pub(super) accepting: tokio::sync::Mutex<mpsc::Receiver<Channel>>,
     /// How fast this end sends on channels, all together.
     pub(super) pace: OnceLock<Arc<Pace>>,
     failure: OnceLock<CarrierError>,
@@ -57,10 +57,13 @@ struct Route {
     past: (u64, u64),
 }
 
+/// The most channels that wait to be taken: also those count that a client has opened and closed again.
+const ARRIVED: usize = 8_192;
+
 impl Inner {
     /// A sync's carrier on its first SSH connection. `dialer`: only the client has one.
     pub(super) fn new(trunk: Trunk, dialer: Option<Arc<Dialer>>) -> Arc<Self> {
-        let (arrivals, accepting) = mpsc::unbounded_channel();
+        let (arrivals, accepting) = mpsc::channel(ARRIVED);
         let recycle_at = dialer.as_ref().and_then(|dialer| dialer.flow().recycle_channels);
         let inner = Arc::new(Self {
             dialer,
@@ -158,8 +161,8 @@ impl Inner {
 
     /// A channel that a client opened.
     pub(super) fn arrived(&self, lane: Arc<Lane>, port: Port) {
-        // Without a receiver the channel is dropped at once, which tells the client.
-        let _ = self.arrivals.send(Channel::new(lane, port));
+        // Without a receiver, or with too many that nobody takes, the channel is dropped at once, which tells the client.
+        let _ = self.arrivals.try_send(Channel::new(lane, port));
     }
 
     /// The client ends an old SSH connection once nothing needs it any more.

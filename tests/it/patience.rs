@@ -9,6 +9,20 @@ use crate::support::relay::Relay;
 /// More than two systems keep in flight between them.
 const LARGE: usize = 32 << 20;
 
+/// What was asked for ahead used to take all the credit, while a large file before it waited for its place.
+#[test]
+fn files_that_are_asked_for_ahead_leave_room_for_those_before_them() {
+    let pair = Pair::new();
+    for number in 0..100 {
+        pair.one.write(&format!("f{number:03}"), vec![number as u8; 900_000], 100);
+    }
+    let ran = pair.try_sync(|options| {
+        (options.bwlimit, options.compress) = (Some(40 << 20), Compress::Never);
+    });
+    assert_eq!(ran.unwrap().travelled(), 100);
+    pair.assert_same();
+}
+
 #[test]
 fn a_line_that_falls_silent_is_given_up_with_30_and_one_line() {
     let world = World::new();
