@@ -1,9 +1,9 @@
 //! Joins the rooms: one sync seen from System 2, one from System 1.
 //!
 //! Reading order: `again` repeats what races and lost connections spoil (`retry`); [`client`] and [`server`] tell the story from each side;
-//! `compare` and `listing` find what differs; `work`, `pump`, `serving`, `transfer` and `perform` carry the plan out (`packing`
-//! compresses what they send, `delta` and `outlet` leave out what `versions` says the other side has); `local` and `scanned` are a
-//! side's own.
+//! both begin with a `greeting`; `early`, `compare` and `listing` find what differs; `work`, `pump`, `serving`, `transfer` and
+//! `perform` carry the plan out (`packing` and `primer` compress what they send, `delta` and `outlet` leave out what `versions` says
+//! the other side has); `local` and `scanned` are a side's own.
 
 mod again;
 mod answers;
