@@ -62,7 +62,7 @@ impl Connection {
     }
 
     /// Asks for a channel, for any task to wait for: channels are opened in the order of these calls. `first`, at most
-    /// [`MAX_FIRST`] bytes, is sent along with the request, so that the server need not wait for the channel to be open.
+    /// 64 bytes, is sent along with the request, so that the server need not wait for the channel to be open.
     ///
     /// # Errors
     /// `first` is too long, the connection ended, or this is the server's end.
