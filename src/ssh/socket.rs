@@ -86,14 +86,15 @@ pub(super) struct Socket<S> {
     ahead: BytesMut,
     ended: bool,
     out: BytesMut,
-    /// Whether what was gathered has waited once for more to come.
+    /// Whether what was gathered has waited once for more to come. The first words do not wait: whoever talks something else
+    /// than SSH hears at once what is spoken here.
     waited: bool,
 }
 
 impl<S: Stream> Socket<S> {
     /// Wraps a stream.
     pub(super) fn new(stream: S, line: Arc<Line>) -> Self {
-        Self { stream, line, ahead: BytesMut::new(), ended: false, out: BytesMut::new(), waited: false }
+        Self { stream, line, ahead: BytesMut::new(), ended: false, out: BytesMut::new(), waited: true }
     }
 
     /// Reads ahead once. Ready: something (or the end) arrived, or there is no room.
@@ -234,7 +235,7 @@ mod tests {
     #[tokio::test]
     async fn what_the_other_end_said_before_it_went_is_read_although_nothing_can_be_sent_any_more() {
         let (near, mut far) = tokio::io::duplex(64);
-        let mut socket = Socket::new(near, Line::new(1 << 20));
+        let mut socket = Socket { waited: false, ..Socket::new(near, Line::new(1 << 20)) };
         let mut bytes = [0; 8];
         socket.write_all(b"hello").await.unwrap();
         // What was written waits for its turn.
@@ -250,7 +251,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_gathered_is_sent_when_nothing_arrives_and_before_the_end() {
         let (near, mut far) = tokio::io::duplex(64);
-        let mut socket = Socket::new(near, Line::new(1 << 20));
+        let mut socket = Socket { waited: false, ..Socket::new(near, Line::new(1 << 20)) };
         let (mut here, mut there) = ([0; 8], [0; 8]);
         socket.write_all(b"hello").await.unwrap();
         let (reading, heard) = (socket.read(&mut here), far.read(&mut there));
