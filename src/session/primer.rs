@@ -88,11 +88,7 @@ pub(crate) async fn telling<T>(
     work: &Arc<Work>,
     transfers: impl Future<Output = Result<T, SessionError>>,
 ) -> Result<T, SessionError> {
-    tokio::select! {
-        biased;
-        done = transfers => done,
-        Err(error) = tell(control, work) => Err(error),
-    }
+    beside(transfers, tell(control, work)).await
 }
 
 async fn tell(control: &Control, work: &Arc<Work>) -> Result<Infallible, SessionError> {
@@ -118,16 +114,24 @@ pub(crate) async fn hearing<T>(
     work: &Arc<Work>,
     transfers: impl Future<Output = Result<T, SessionError>>,
 ) -> Result<T, SessionError> {
-    tokio::select! {
-        biased;
-        done = transfers => done,
-        Err(error) = hear(control, work) => Err(error),
-    }
+    beside(transfers, hear(control, work)).await
 }
 
 async fn hear(control: &Control, work: &Work) -> Result<Infallible, SessionError> {
     loop {
         take(work, control.receive().await?)?;
+    }
+}
+
+/// Ends with the transfers, or with what breaks the `other` first.
+async fn beside<T>(
+    transfers: impl Future<Output = Result<T, SessionError>>,
+    other: impl Future<Output = Result<Infallible, SessionError>>,
+) -> Result<T, SessionError> {
+    tokio::select! {
+        biased;
+        done = transfers => done,
+        Err(error) = other => Err(error),
     }
 }
 

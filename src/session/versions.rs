@@ -22,17 +22,12 @@ const SMALLEST: u64 = 256 * 1024;
 const LARGEST: u64 = 1 << 40;
 
 impl Work {
-    /// Whether an item's content goes as a delta: both sides have a file there, worth the question.
-    pub(crate) fn is_delta(&self, item: u32) -> bool {
-        self.replaced(item).is_some()
-    }
-
     /// How a file goes that this side asks for.
     pub(crate) fn how_received(&self, item: u32) -> How {
-        match self.is_delta(item) {
-            true if self.remembered_there.contains(&item) => How::Remembered,
-            true => How::Told,
-            false => How::Whole,
+        match self.replaced(item) {
+            Some(_) if self.remembered_there.contains(&item) => How::Remembered,
+            Some(_) => How::Told,
+            None => How::Whole,
         }
     }
 
@@ -111,7 +106,8 @@ impl Work {
         let _ = tokio::task::spawn_blocking(keeping).await;
     }
 
-    /// The version that an item replaces at its receiver.
+    /// The version that an item replaces at its receiver, if its content goes as a delta: both sides have a file there, worth
+    /// the question.
     fn replaced(&self, item: u32) -> Option<(&Item, Replaced)> {
         let item = self.plan.items.get(item as usize)?;
         let receiver = [Side::One, Side::Two].into_iter().find(|&side| match item.act.of(side) {

@@ -13,7 +13,7 @@ use super::SUBSYSTEM;
 use super::connection::Connection;
 use super::error::{CarrierError, ConnectError};
 use super::flow::{Flow, PACKET, algorithms};
-use super::frame::{LINK, preface};
+use super::frame::preface;
 use super::link::{CutOnDrop, Link};
 use super::login::{Login, log_in};
 use super::port::{Port, write_link};
@@ -178,7 +178,7 @@ impl Dialer {
         let port = Port::Client(handle, half);
         port.subsystem(SUBSYSTEM).await.map_err(|error| failed(&error))?;
         let mut first = BytesMut::new();
-        first.put_slice(&preface(LINK, port.number()));
+        first.put_slice(&preface(port.number()));
         if let Some(hello) = link.next_packet() {
             first.put_slice(&hello);
         }

@@ -24,9 +24,9 @@ pub(super) const PREFACE: usize = 5;
 pub(super) const LINK: u8 = b'L';
 
 /// The preface of a link channel.
-pub(super) fn preface(kind: u8, id: u32) -> [u8; PREFACE] {
+pub(super) fn preface(id: u32) -> [u8; PREFACE] {
     let [a, b, c, d] = id.to_be_bytes();
-    [kind, a, b, c, d]
+    [LINK, a, b, c, d]
 }
 
 /// What the name in the request for a file's channel begins with.
