@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 
+use super::index::MARGIN;
 use super::rename::At;
 use super::root::{Kind, Stat, stat_of};
 use crate::core::age::Timestamp;
@@ -10,8 +11,10 @@ use crate::core::digest::{Digest, Hasher};
 use crate::core::snapshot::{Node, Seen};
 use crate::core::version::Bits;
 
-/// An edit this close to the scan may leave the times as the scan saw them, so that only content can tell.
-const RECENT: i64 = 2_000_000_000;
+/// How coarse a change time is at most that is no whole number of [`TICK`]s: a tick of the kernel's clock is no longer, and the
+/// rest is for a file system with another clock than this system's.
+const FINE: i64 = 100_000_000;
+const TICK: i64 = 10_000_000;
 
 /// What the plan saw at a path on this side.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -101,9 +104,7 @@ impl Entry {
         if !self.resembles(&stat) {
             return Ok(false);
         }
-        let latest = self.modified.0.max(self.seen.changed.0);
-        let doubtful =
-            latest >= self.scanned.0.saturating_sub(RECENT) || before.seen.changed != self.seen.changed;
+        let doubtful = self.is_recent() || before.seen.changed != self.seen.changed;
         match (self.kind, self.sha256) {
             (Kind::File, Some(sha256)) if doubtful => Ok(hash_at(at, self.size)? == sha256),
             (Kind::Link, Some(sha256)) if doubtful => {
@@ -112,6 +113,18 @@ impl Entry {
             }
             _ => Ok(true),
         }
+    }
+
+    /// Whether an edit after the scan may have left the times as the scan saw them, so that only content can tell.
+    ///
+    /// A write sets both times to its own moment: one that is old enough would show it. Where the modification time is set
+    /// back afterwards the change time alone shows it, unless all of that happened in the tick in which the scan saw it: of
+    /// a file just received, say, whose change time is new.
+    fn is_recent(&self) -> bool {
+        let changed = self.seen.changed.0;
+        let tick = if changed % TICK == 0 { MARGIN } else { FINE };
+        let since = |margin| self.scanned.0.saturating_sub(margin);
+        self.modified.0.min(changed) >= since(MARGIN) || changed >= since(tick)
     }
 }
 
@@ -144,5 +157,28 @@ pub(crate) fn read_through(
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_times_would_show_is_not_read_to_be_sure() {
+        let (second, now) = (1_000_000_000, 1000 * 1_000_000_000);
+        let recent = |modified: i64, changed: i64| {
+            let seen = Seen { inode: 1, changed: Timestamp(now - changed) };
+            let (bits, modified) = (Bits::of_mode(0o644), Timestamp(now - modified));
+            let scanned = Timestamp(now);
+            Entry { kind: Kind::File, size: 1, modified, bits, seen, sha256: None, scanned }.is_recent()
+        };
+        assert!(!recent(3 * second, 3 * second));
+        assert!(recent(second + 1, second + 1), "a write in the same tick of a coarse clock");
+        assert!(!recent(99 * second, second + 1), "received a second ago");
+        assert!(recent(99 * second, second), "the same where a file system counts in seconds");
+        assert!(recent(99 * second, 50_000_001), "received just now");
+        assert!(!recent(-9 * second, 3 * second), "a modification time in the future");
+        assert!(recent(3 * second, -1), "a file system whose clock is ahead");
     }
 }
