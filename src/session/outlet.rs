@@ -12,9 +12,10 @@ use crate::replica::delta::{Piece, delta};
 use crate::replica::old_blocks::OldBlocks;
 use crate::replica::source::SourceError;
 
-/// New bytes that are gathered, and bytes that are copied, before the receiver is told of them.
+/// New bytes that are gathered, and bytes that are copied, before the receiver is told of them: it copies and hashes them while
+/// this side looks for more.
 const NEW: usize = 512 * 1024;
-const COPIED: u64 = 16 << 20;
+const COPIED: u64 = 4 << 20;
 
 /// Reads the new version and says it in frames.
 pub(super) fn write_delta(
