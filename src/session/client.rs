@@ -330,6 +330,9 @@ impl Run<'_> {
         let idle = self.options.dry || guard.is_err();
         let ahead = if idle { Ahead::new() } else { ahead(self.connection, &work, self.met.uncertainty)? };
         self.control.send(&compared(&work, &guard)).await?;
+        if !idle {
+            work.make_ahead();
+        }
         let needs = self.agreement(&mut work, guard.is_err()).await?;
         let travels = Sides {
             one: needs.needs.iter().map(|need| need.item as usize).collect(),

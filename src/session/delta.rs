@@ -13,15 +13,19 @@ use super::outlet::write_delta;
 use super::transfer;
 use super::work::Work;
 use crate::core::block::{Block, Grid};
-use crate::protocol::frame::{BLOCKS, Frame, FrameReader, How, Opening, put_again, put_blocks, put_grid};
+use crate::protocol::frame::{BLOCKS, Frame, FrameReader, Opening, put_again, put_blocks, put_grid};
+use crate::replica::blocks::Old;
 use crate::replica::identity::Id;
 use crate::replica::old_blocks::OldBlocks;
+use crate::replica::source::SourceError;
 use crate::ssh::{CarrierError, Channel, ChannelReader, ChannelWriter, Chunk as Packet};
 
 /// How many such files may be under way at once; each keeps two lists of blocks and a window, of some 85 MiB at most.
 pub(super) const AT_ONCE: usize = 4;
 /// Blocks that are told at a time: few, so that the sender can begin.
 const TOLD: usize = BLOCKS / 32;
+/// How many times as many are made before they are told: those of half a GiB, and some 120 KiB.
+const MADE: usize = 64;
 
 /// Receives an item, telling the blocks of this side's version meanwhile, unless the sender remembers them.
 pub(crate) async fn receive(
@@ -31,11 +35,12 @@ pub(crate) async fn receive(
     channel: &mut Channel,
 ) -> Result<(), SessionError> {
     let Channel { reader, writer } = channel;
+    let blocks = work.blocks_of(opening.item, opening.how);
     let (again, mut wrong) = mpsc::channel(1);
     let telling = async {
         // A peer that does not listen will say why, on the other half.
-        if opening.how == How::Told {
-            let _ = tell(work, opening.item, writer).await;
+        if let Some(blocks) = blocks {
+            let _ = tell(blocks, writer).await;
         }
         if wrong.recv().await.is_some() {
             let mut frame = BytesMut::new();
@@ -53,11 +58,18 @@ pub(crate) async fn receive(
     received
 }
 
-async fn tell(work: &Arc<Work>, item: u32, writer: &mut ChannelWriter) -> Result<(), CarrierError> {
-    let (frames, mut told) = mpsc::channel(4);
-    let work = work.clone();
-    spawn_blocking(move || tell_blocks(&work, item, &frames));
-    while let Some(frame) = told.recv().await {
+/// The frames that tell the blocks of a version, as they are made.
+pub(super) type Blocks = mpsc::Receiver<Bytes>;
+
+/// Begins to make them of what `open` opens. That ends early once nobody wants them any more.
+pub(super) fn make(open: impl FnOnce() -> Result<Old, SourceError> + Send + 'static) -> Blocks {
+    let (frames, blocks) = mpsc::channel(MADE);
+    spawn_blocking(move || make_blocks(open(), &frames));
+    blocks
+}
+
+async fn tell(mut blocks: Blocks, writer: &mut ChannelWriter) -> Result<(), CarrierError> {
+    while let Some(frame) = blocks.recv().await {
         writer.send(frame).await?;
     }
     let mut end = BytesMut::new();
@@ -66,9 +78,9 @@ async fn tell(work: &Arc<Work>, item: u32, writer: &mut ChannelWriter) -> Result
 }
 
 /// Whatever goes wrong here makes the list shorter, and the answer longer.
-fn tell_blocks(work: &Work, item: u32, frames: &mpsc::Sender<Bytes>) {
+fn make_blocks(old: Result<Old, SourceError>, frames: &mpsc::Sender<Bytes>) {
     let mut bytes = BytesMut::new();
-    if let (Ok(old), Ok(Id(random))) = (work.old(item), Id::random()) {
+    if let (Ok(old), Ok(Id(random))) = (old, Id::random()) {
         let grid = Grid::of_size(old.size(), u128::from_be_bytes(random) as u64);
         put_grid(&mut bytes, &grid);
         let mut some: Vec<Block> = Vec::new();

@@ -319,6 +319,7 @@ impl Half<'_> {
             return Ok(None);
         }
         self.session.note(|served| served.came = Came::Transferred);
+        work.make_ahead();
         let work = Arc::new(work);
         primer::telling(control, &work, self.session.transfer(&work)).await?;
         // Written before the acts, so that their last sync makes it durable: System 2 commits its base only after.

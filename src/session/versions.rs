@@ -1,5 +1,8 @@
 //! The two versions of a file that goes as a delta: which files these are, what the receiver has, what the sender remembers.
 
+use std::collections::HashMap;
+
+use super::delta::{self, Blocks};
 use super::error::SessionError;
 use super::work::{Work, failure};
 use crate::core::digest::Digest;
@@ -20,6 +23,15 @@ use crate::replica::source::SourceError;
 const SMALLEST: u64 = 256 * 1024;
 /// Versions larger than this too: the list of blocks would grow too long.
 const LARGEST: u64 = 1 << 40;
+
+/// What one side keeps of files that go as a delta, by item.
+#[derive(Default)]
+pub(super) struct Deltas {
+    /// What it sent of them.
+    signed: HashMap<u32, Sent>,
+    /// The blocks of its own versions that are made before they are asked for.
+    made: HashMap<u32, Blocks>,
+}
 
 impl Work {
     /// How a file goes that this side asks for.
@@ -67,6 +79,7 @@ impl Work {
             return Err(SessionError::broke("it remembers versions of files that are not in the plan"));
         }
         self.remembered_there.extend(items);
+        self.state().deltas.made.retain(|item, _| !self.remembered_there.contains(item));
         Ok(())
     }
 
@@ -90,7 +103,7 @@ impl Work {
     /// An item's content was sent, and this is its signature. No more are held than are worth keeping.
     pub(super) fn signed(&self, item: u32, sha256: Digest, signature: Option<Signature>) {
         let Some(Item { path, .. }) = self.plan.items.get(item as usize) else { return };
-        let signed = &mut self.state().signed;
+        let signed = &mut self.state().deltas.signed;
         signed.remove(&item);
         let blocks = |signature: &Signature| signature.blocks.len();
         let held: usize = signed.values().filter_map(|sent| sent.signature.as_ref()).map(blocks).sum();
@@ -100,7 +113,7 @@ impl Work {
 
     /// Writes down the signatures of what was sent. Where that fails the next delta is told: no sync fails for it.
     pub(crate) async fn keep_signatures(&self) {
-        let sent: Vec<Sent> = std::mem::take(&mut self.state().signed).into_values().collect();
+        let sent: Vec<Sent> = std::mem::take(&mut self.state().deltas.signed).into_values().collect();
         let (local, now) = (self.local.clone(), self.now);
         let keeping = move || local.state().map(|state| signatures::keep(&state, &sent, now));
         let _ = tokio::task::spawn_blocking(keeping).await;
@@ -117,12 +130,37 @@ impl Work {
         Some((item, worthwhile(&item.saw.of(receiver).version()?.content)?))
     }
 
+    /// Begins to make the blocks of the first version that this side may have to tell: they are made while the other side is still
+    /// on its way to asking for them.
+    pub(crate) fn make_ahead(&self) {
+        let needs = self.arrangement().needs.iter().map(|&item| item as u32);
+        if let Some(item) = needs.into_iter().find(|&item| self.how_received(item) == How::Told) {
+            let blocks = delta::make(self.opening_old(item));
+            self.state().deltas.made.insert(item, blocks);
+        }
+    }
+
+    /// The blocks of the version of an item that this side has, if they are to be told.
+    pub(super) fn blocks_of(&self, item: u32, how: How) -> Option<Blocks> {
+        let made = self.state().deltas.made.remove(&item);
+        (how == How::Told).then(|| made.unwrap_or_else(|| delta::make(self.opening_old(item))))
+    }
+
     /// The version of an item that this side has.
-    pub(super) fn old(&self, item: u32) -> Result<Old, SourceError> {
-        let path = &self.plan.items.get(item as usize).ok_or(SourceError::Changed)?.path;
-        match self.scanned.snapshot.find(path) {
-            Some(Node::File(file)) => Old::open(&self.local.root, path, file),
-            _ => Err(SourceError::Changed),
+    fn old(&self, item: u32) -> Result<Old, SourceError> {
+        self.opening_old(item)()
+    }
+
+    /// What opens it, wherever that is done.
+    fn opening_old(&self, item: u32) -> impl FnOnce() -> Result<Old, SourceError> + Send + 'static {
+        let path = self.plan.items.get(item as usize).map(|item| item.path.clone());
+        let found = path.and_then(|path| match self.scanned.snapshot.find(&path) {
+            Some(Node::File(file)) => Some((self.local.clone(), path, file.clone())),
+            _ => None,
+        });
+        move || {
+            let (local, path, file) = found.ok_or(SourceError::Changed)?;
+            Old::open(&local.root, &path, &file)
         }
     }
 
@@ -183,5 +221,93 @@ impl From<SourceError> for Stopped {
 impl From<Stopped> for Failure {
     fn from(stopped: Stopped) -> Failure {
         stopped.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::age::Timestamp;
+    use crate::core::path::RelPath;
+    use crate::core::plan::{Plan, Settles, Source, Why};
+    use crate::core::policy::Policy;
+    use crate::core::side::Sides;
+    use crate::core::version::Standing;
+    use crate::protocol::frame::{Frame, FrameReader};
+    use crate::replica::filter::Rules;
+    use crate::session::local::{Local, Opening};
+    use crate::session::progress::Silent;
+    use std::sync::Arc;
+
+    /// System 2's half of a sync that replaces its file `f`, of that many bytes, by a longer one.
+    async fn replacing(temp: &tempfile::TempDir, size: u64) -> Work {
+        let root = temp.path().join("root");
+        std::fs::create_dir(&root).unwrap();
+        std::fs::write(root.join("f"), vec![7; size as usize]).unwrap();
+        let state_home = temp.path().join("state");
+        let opening = Opening { look: false, create: false, new_root: false, state_home, exclusive: None };
+        let local = Arc::new(Local::open(&root, &RelPath::root(), opening).unwrap());
+        let scanned = local.scan(vec![Rules::default()], false, Arc::new(Silent)).done().await.unwrap();
+        let (path, now) = (RelPath::parse(b"f").unwrap(), Timestamp(0));
+        let old = scanned.snapshot.find(&path).unwrap().standing(now);
+        let mut new = old.version().unwrap().clone();
+        new.content = Content::File { size: size + 1, sha256: None };
+        let item = Item {
+            path,
+            saw: Sides { one: Standing::Holds(new.clone()), two: old },
+            act: Sides { two: Act::Put { version: new, from: Source::Peer }, ..Sides::default() },
+            suppressed: Sides::default(),
+            why: Why::Changed,
+            settles: Settles::Keep,
+        };
+        let (plan, now) = (Plan { items: vec![item] }, Sides { one: now, two: now });
+        let mut work = Work::new(Side::Two, local, plan, scanned, now, &Policy::default(), Arc::new(Silent));
+        work.arrange();
+        work
+    }
+
+    fn is_made(work: &Work) -> bool {
+        work.state().deltas.made.contains_key(&0)
+    }
+
+    #[tokio::test]
+    async fn blocks_are_made_before_they_are_asked_for_and_told_once() {
+        let temp = tempfile::tempdir().unwrap();
+        let work = replacing(&temp, 3 * SMALLEST).await;
+        work.make_ahead();
+        assert!(is_made(&work));
+        let (mut blocks, mut reader) = (work.blocks_of(0, How::Told).unwrap(), FrameReader::default());
+        assert!(!is_made(&work));
+        let (mut grids, mut count) = (Vec::new(), 0);
+        while let Some(frames) = blocks.recv().await {
+            let mut bytes = &frames[..];
+            while let Some(frame) = reader.frame(&mut bytes).unwrap() {
+                match frame {
+                    Frame::Grid(grid) => grids.push(grid),
+                    Frame::Blocks(hashes) => count += hashes.len() as u64,
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        let [grid] = grids[..] else { panic!("{grids:?}") };
+        assert_eq!(count, (3 * SMALLEST).div_ceil(grid.length() as u64));
+    }
+
+    #[tokio::test]
+    async fn blocks_that_nobody_needs_are_not_kept() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut work = replacing(&temp, SMALLEST).await;
+        work.make_ahead();
+        work.remembers_there(vec![0]).unwrap();
+        assert!(!is_made(&work), "the sender remembers them");
+        work.make_ahead();
+        assert!(!is_made(&work));
+        work.remembered_there.clear();
+        work.make_ahead();
+        assert!(work.blocks_of(0, How::Remembered).is_none() && !is_made(&work), "it says so when it comes");
+        let temp = tempfile::tempdir().unwrap();
+        let work = replacing(&temp, SMALLEST - 1).await;
+        work.make_ahead();
+        assert!(!is_made(&work), "too small for a delta");
     }
 }

@@ -12,6 +12,7 @@ use super::packing::Packing;
 use super::primer::Primers;
 use super::progress::{Direction, Event, Progress};
 use super::scanned::Scanned;
+use super::versions::Deltas;
 use crate::core::age::{Timestamp, edited_here};
 use crate::core::digest::Digest;
 use crate::core::guard::{Census, GuardError, MaxDelete, guard};
@@ -26,7 +27,6 @@ use crate::protocol::message::{Failure, Need, Unhashed};
 use crate::replica::identity::Id;
 use crate::replica::incoming::Incoming;
 use crate::replica::root::Near;
-use crate::replica::signatures::Sent;
 use crate::replica::source::{Source, SourceError};
 use crate::replica::stage::{Promise, Stage, StageError, Staged};
 
@@ -75,8 +75,8 @@ pub(super) struct Gathered {
     needs: HashMap<usize, Expected>,
     /// Hashes of this side's files that nobody knew before they were sent.
     pub(super) sent: HashMap<u32, Digest>,
-    /// Files that this side sent as a delta.
-    pub(super) signed: HashMap<u32, Sent>,
+    /// What is kept of files that go as a delta.
+    pub(super) deltas: Deltas,
 }
 
 struct Expected {
