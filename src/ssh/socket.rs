@@ -86,15 +86,25 @@ pub(super) struct Socket<S> {
     ahead: BytesMut,
     ended: bool,
     out: BytesMut,
-    /// Whether what was gathered has waited once for more to come. The first words do not wait: whoever talks something else
-    /// than SSH hears at once what is spoken here.
+    /// Whether what was gathered has waited once for more to come.
     waited: bool,
+    /// Whether the first words are out. Nothing is read before: whoever talks something else than SSH hears what is spoken here,
+    /// however short the talk will be.
+    introduced: bool,
 }
 
 impl<S: Stream> Socket<S> {
     /// Wraps a stream.
     pub(super) fn new(stream: S, line: Arc<Line>) -> Self {
-        Self { stream, line, ahead: BytesMut::new(), ended: false, out: BytesMut::new(), waited: true }
+        Self {
+            stream,
+            line,
+            ahead: BytesMut::new(),
+            ended: false,
+            out: BytesMut::new(),
+            waited: false,
+            introduced: false,
+        }
     }
 
     /// Reads ahead once. Ready: something (or the end) arrived, or there is no room.
@@ -165,6 +175,10 @@ impl<S: Stream> AsyncRead for Socket<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if !this.introduced {
+            ready!(this.poll_drain(cx))?;
+            this.introduced = true;
+        }
         if this.ahead.is_empty() && !this.ended {
             this.line.check(cx)?;
             // Whoever reads has nothing more to say for now. But what has arrived may call for an answer, and other tasks may
@@ -235,7 +249,7 @@ mod tests {
     #[tokio::test]
     async fn what_the_other_end_said_before_it_went_is_read_although_nothing_can_be_sent_any_more() {
         let (near, mut far) = tokio::io::duplex(64);
-        let mut socket = Socket { waited: false, ..Socket::new(near, Line::new(1 << 20)) };
+        let mut socket = Socket { introduced: true, ..Socket::new(near, Line::new(1 << 20)) };
         let mut bytes = [0; 8];
         socket.write_all(b"hello").await.unwrap();
         // What was written waits for its turn.
@@ -249,9 +263,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nothing_is_read_before_the_first_words_are_out() {
+        let (near, mut far) = tokio::io::duplex(4);
+        let mut socket = Socket::new(near, Line::new(1 << 20));
+        let (mut here, mut there) = ([0; 8], [0; 8]);
+        far.write_all(b"GET").await.unwrap();
+        socket.write_all(b"SSH-2.0").await.unwrap();
+        // There is no room for all of it yet.
+        assert!(pin!(socket.read(&mut here)).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert_eq!(far.read(&mut there).await.unwrap(), 4);
+        assert_eq!(socket.read(&mut here).await.unwrap(), 3);
+        assert_eq!(far.read(&mut there).await.unwrap(), 3);
+    }
+
+    #[tokio::test]
     async fn what_was_gathered_is_sent_when_nothing_arrives_and_before_the_end() {
         let (near, mut far) = tokio::io::duplex(64);
-        let mut socket = Socket { waited: false, ..Socket::new(near, Line::new(1 << 20)) };
+        let mut socket = Socket { introduced: true, ..Socket::new(near, Line::new(1 << 20)) };
         let (mut here, mut there) = ([0; 8], [0; 8]);
         socket.write_all(b"hello").await.unwrap();
         let (reading, heard) = (socket.read(&mut here), far.read(&mut there));
