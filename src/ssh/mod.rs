@@ -4,9 +4,10 @@
 //! (the stream russh gets), `flow` (how much may be under way), `frame` (the link channel's bytes), `lane` (one channel's
 //! accounts), `ledger`, `outbox`, `mailbox` and `link` (one SSH connection), `port` (russh's sending end), `pace`, `channel`,
 //! `opening`, `trunk` and `connection` (what callers hold), `client`, `visitor`, `login`, `identities` and `agent`, `server`,
-//! `principal`, `slot` and `guest` (the two ends), `recycle` (a fresh SSH connection behind the same `Connection`).
+//! `apart`, `principal`, `slot` and `guest` (the two ends), `recycle` (a fresh SSH connection behind the same `Connection`).
 
 mod agent;
+mod apart;
 mod channel;
 mod client;
 mod connection;

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
+use super::apart::apart;
 use super::connection::Connection;
 use super::flow::{Flow, PACKET, algorithms};
 use super::guest::Guest;
@@ -266,11 +267,18 @@ impl Server {
             return;
         };
         let (host, handler) = (self.host.clone(), handler.clone());
+        // From here on it belongs to no runtime yet.
+        let Ok(stream) = stream.into_std() else { return };
         guests.spawn(async move {
             let _seat = seat;
-            let _ = stream.set_nodelay(true);
-            let door = Door::Keys(host.config.authorize.clone());
-            host.serve(stream, door, Some(address), &*handler).await;
+            let serving = move || async move {
+                let Ok(stream) = TcpStream::from_std(stream) else { return };
+                let _ = stream.set_nodelay(true);
+                let door = Door::Keys(host.config.authorize.clone());
+                host.serve(stream, door, Some(address), &*handler).await;
+            };
+            // Without threads to be had the connection is dropped, as one too many is.
+            let _ = apart(serving).await;
         });
     }
 }

@@ -41,7 +41,7 @@ pub(crate) fn run() -> Result<ExitCode, Stop> {
     say(&format!("Two folders in {}, before:", place.0.display()));
     show(&folder1)?;
     show(&folder2)?;
-    let runtime = runtime()?;
+    let runtime = runtime(1)?;
     let server = runtime.block_on(start(&place.0, &folder1))?;
     say(&format!(
         "\nSystem 1: syncfiles serve folder1      (127.0.0.1:{}, host key {})\nSystem 2: syncfiles demo@127.0.0.1:folder1 ./folder2\n",

@@ -98,10 +98,11 @@ fn printed(result: std::io::Result<()>) -> Result<ExitCode, Stop> {
     }
 }
 
-/// The runtime of a command: few threads for the carrier, and as many for the disk as many clients with large
-/// files can want; they are made only when they are.
-fn runtime() -> Result<tokio::runtime::Runtime, Stop> {
-    let built = tokio::runtime::Builder::new_multi_thread().max_blocking_threads(8192).enable_all().build();
+/// The runtime of a command: a thread for each end of a carrier in this process, as one task moves all bytes of an end, and
+/// as many for the disk as many large files can want; they are made only when they are.
+fn runtime(ends: usize) -> Result<tokio::runtime::Runtime, Stop> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let built = builder.worker_threads(ends).max_blocking_threads(8192).enable_all().build();
     built.map_err(|error| {
         Stop::root(format_args!("cannot start threads: {error}; raise the limits of this user"))
     })

@@ -52,7 +52,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Stop> {
     let listeners = listeners(args)?;
     let wanted = Wanted { more: keys.folders(), keys: Some(keys.file()), log: args.log_file.as_deref() };
     let exports = confined(args.sandbox, exports, wanted)?;
-    runtime()?.block_on(async {
+    runtime(1)?.block_on(async {
         let server = Server::over(config, listeners).map_err(Stop::root)?;
         // Before anybody is told that this runs: a signal that nobody waits for ends the process.
         let Signals { hang_up, stop } = Signals::awaited()?;

@@ -33,7 +33,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Stop> {
     }
     let wanted = Wanted { log: args.log_file.as_deref(), ..Wanted::default() };
     let exports = confined(args.sandbox, exports(args)?, wanted)?;
-    let runtime = runtime()?;
+    let runtime = runtime(1)?;
     let ended = runtime.block_on(async {
         tokio::select! {
             ended = serve(exports) => ended,

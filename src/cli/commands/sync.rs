@@ -73,6 +73,16 @@ pub(crate) enum Source {
     Server(Remote, Road),
 }
 
+impl Source {
+    /// How many ends of the carrier are in this process.
+    pub(super) fn ends(&self) -> usize {
+        match self {
+            Source::Folder(_) => 2,
+            Source::Server(..) => 1,
+        }
+    }
+}
+
 /// Runs one sync to its end, or to the user's interruption.
 pub(crate) fn sync_shown(
     source: Source,
@@ -81,7 +91,7 @@ pub(crate) fn sync_shown(
     progress: Arc<dyn Progress>,
 ) -> Result<Outcome, Stop> {
     let stop = Stop::new(ExitCode::Interrupted, "interrupted; run it again to go on where it stopped");
-    until_interrupted(stop, async {
+    until_interrupted(source.ends(), stop, async {
         let local = open(pair, options, options.timeout, progress.clone()).await?;
         match source {
             Source::Server(remote, road) => {
@@ -98,12 +108,13 @@ pub(crate) fn sync_shown(
     })
 }
 
-/// Runs `work` to its end, or to the user's interruption, which is `stop`.
+/// Runs `work`, with so many ends of a carrier, to its end, or to the user's interruption, which is `stop`.
 pub(super) fn until_interrupted<T>(
+    ends: usize,
     stop: Stop,
     work: impl Future<Output = Result<T, SessionError>>,
 ) -> Result<T, Stop> {
-    let runtime = runtime()?;
+    let runtime = runtime(ends)?;
     let ended = runtime.block_on(async {
         tokio::select! {
             biased;
