@@ -1,8 +1,8 @@
 //! Joins the rooms: one sync seen from System 2, one from System 1.
 //!
 //! Reading order: `again` repeats what races and lost connections spoil (`retry`); [`client`] and [`server`] tell the story from each side;
-//! both begin with a `greeting`; `early`, `compare` and `listing` find what differs; `work`, `pump`, `serving`, `transfer` and
-//! `perform` carry the plan out (`packing` and `primer` compress what they send, `delta` and `outlet` leave out what `versions` says
+//! both begin with a `greeting`; `early`, `compare` and `listing` find what differs; `work`, `pump`, `serving`, `transfer`, `stager`, `gathered`
+//! and `perform` carry the plan out (`packing` and `primer` compress what they send, `delta` and `outlet` leave out what `versions` says
 //! the other side has); `local` and `scanned` are a side's own.
 
 mod again;
@@ -17,6 +17,7 @@ mod delta;
 mod early;
 mod error;
 mod exports;
+mod gathered;
 mod greeting;
 mod hashes;
 mod have;
@@ -41,6 +42,7 @@ mod rounds;
 mod scanned;
 pub mod server;
 mod serving;
+mod stager;
 mod together;
 mod told;
 mod traces;

@@ -126,7 +126,7 @@ impl<'a> Performance<'a> {
     }
 
     /// What is to be done, one step an act; the replica knows the order.
-    fn plan_steps(&mut self, stage: &Stage, mut staged: HashMap<usize, Staged>) {
+    fn plan_steps(&mut self, stage: &Stage, staged: Vec<(usize, Staged)>) {
         let arrangement = self.work.arrangement();
         for (at, (from, to)) in self.renames.clone().into_iter().enumerate() {
             match self.entry(from) {
@@ -139,11 +139,13 @@ impl<'a> Performance<'a> {
         }
         let copies: HashMap<usize, &RelPath> =
             arrangement.copies.iter().map(|copy| (copy.item, &copy.from)).collect();
+        let mut staged = staged.into_iter().peekable();
         for (at, item) in self.work.plan.items.iter().enumerate() {
+            let staged = staged.next_if(|(of, _)| *of == at).map(|(_, staged)| staged);
             if self.results.failed.contains_key(&at) {
                 continue;
             }
-            let here = match (copies.get(&at), staged.remove(&at)) {
+            let here = match (copies.get(&at), staged) {
                 (Some(from), _) => self.copy(stage, at, item, from).map(Some),
                 (None, staged) => Ok(staged),
             };

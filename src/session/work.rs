@@ -1,18 +1,19 @@
 //! One side's half of a plan: what it sends, what it receives, and what it does with it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
 
 use super::brief::Gauge;
 use super::error::SessionError;
+use super::gathered::Gathered;
 use super::local::Local;
 use super::packing::Packing;
 use super::primer::Primers;
 use super::progress::{Direction, Event, Progress};
 use super::scanned::Scanned;
-use super::versions::Deltas;
+use super::stager::Stager;
 use crate::core::age::{Timestamp, edited_here};
 use crate::core::digest::Digest;
 use crate::core::guard::{Census, GuardError, MaxDelete, guard};
@@ -60,28 +61,11 @@ pub(crate) struct Work {
     pub(crate) deltas: Semaphore,
     /// Large files under way that the other side asked for or brings, both directions.
     pub(crate) large: Semaphore,
-    /// How long small files take to be read, and to be staged.
+    /// How long small files take to be read.
     pub(crate) reading: Gauge,
-    pub(crate) staging: Gauge,
+    /// Who stages those that arrive.
+    pub(crate) stager: Stager,
     state: Mutex<Gathered>,
-}
-
-/// What transfers have brought so far.
-#[derive(Default)]
-pub(super) struct Gathered {
-    staged: HashMap<usize, Staged>,
-    failed: BTreeMap<usize, Failure>,
-    /// Bytes of each needed item that an earlier run left, and whether it is still to come.
-    needs: HashMap<usize, Expected>,
-    /// Hashes of this side's files that nobody knew before they were sent.
-    pub(super) sent: HashMap<u32, Digest>,
-    /// What is kept of files that go as a delta.
-    pub(super) deltas: Deltas,
-}
-
-struct Expected {
-    have: u64,
-    begun: bool,
 }
 
 impl Work {
@@ -113,7 +97,7 @@ impl Work {
             deltas: Semaphore::new(super::delta::AT_ONCE),
             large: Semaphore::new(2 * super::pump::LARGE_IN_FLIGHT),
             reading: Gauge::default(),
-            staging: Gauge::default(),
+            stager: Stager::default(),
             state: Mutex::default(),
         }
     }
@@ -215,33 +199,23 @@ impl Work {
             self.progress.event(&Event::Notice(format!("{place} was not put there by a sync, and was left")));
         }
         let mut needs = Vec::new();
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         for &item in &self.arrangement.needs {
             let Some(promise) = promise(&self.plan.items[item], self.side) else { continue };
-            let have = stage.waiting(&promise);
-            state.needs.insert(item, Expected { have, begun: false });
-            needs.push(Need { item: item as u32, have });
+            needs.push(Need { item: item as u32, have: stage.waiting(&promise) });
         }
+        self.state().expect(needs.iter().map(|need| (need.item as usize, need.have)));
         self.stage = Some(stage);
         Ok(needs)
     }
 
     /// Claims a needed item for one channel. A peer that names another, or one twice, is told no.
     pub(crate) fn claim(&self, item: u32, offset: u64) -> bool {
-        let mut state = self.state();
-        match state.needs.get_mut(&(item as usize)) {
-            Some(need) if !need.begun && need.have == offset => {
-                need.begun = true;
-                true
-            }
-            _ => false,
-        }
+        self.state().claim(item, offset)
     }
 
     /// Whether anything that this side needs is still to come.
     pub(crate) fn is_waiting(&self) -> bool {
-        let state = self.state();
-        state.staged.len() + state.failed.len() < state.needs.len()
+        self.state().is_waiting()
     }
 
     /// The file that an item asks of this side, if the plan says that the other side takes its content from here.
@@ -304,7 +278,7 @@ impl Work {
     pub(crate) fn incoming(&self, item: u32) -> Result<Incoming, Failure> {
         let (stage, promise) = self.staging_of(item)?;
         let incoming = stage.incoming(&promise).map_err(|error| failure(&error))?;
-        let have = self.state().needs.get(&(item as usize)).map_or(0, |need| need.have);
+        let have = self.state().have(item);
         if incoming.written() == have {
             Ok(incoming)
         } else {
@@ -323,18 +297,18 @@ impl Work {
         stage.zip(promise).ok_or_else(|| Failure::Failed("it is not in the plan".into()))
     }
 
+    /// All of an item's content is here; it need not be staged yet.
+    pub(crate) fn arrived(&self, item: u32) {
+        self.state().ended(item);
+    }
+
     pub(crate) fn staged(&self, item: u32, staged: Staged) {
-        self.state().staged.insert(item as usize, staged);
+        self.state().staged(item, staged);
         self.progress.event(&Event::Finished { id: item.into(), ok: true });
     }
 
-    /// Whether the item's content is here, whole.
-    pub(crate) fn has_arrived(&self, item: u32) -> bool {
-        self.state().staged.contains_key(&(item as usize))
-    }
-
     pub(crate) fn failed(&self, item: u32, failure: Failure) {
-        self.state().failed.insert(item as usize, failure);
+        self.state().failed(item, failure);
         self.progress.event(&Event::Finished { id: item.into(), ok: false });
     }
 
@@ -366,9 +340,8 @@ impl Work {
     }
 
     /// What arrived and what did not, when all transfers have ended.
-    pub(crate) fn take_received(&self) -> (HashMap<usize, Staged>, BTreeMap<usize, Failure>) {
-        let mut state = self.state();
-        (std::mem::take(&mut state.staged), std::mem::take(&mut state.failed))
+    pub(crate) fn take_received(&self) -> (Vec<(usize, Staged)>, BTreeMap<usize, Failure>) {
+        self.state().take()
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, Gathered> {
