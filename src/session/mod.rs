@@ -5,6 +5,8 @@
 //! and `perform` carry the plan out (`packing` and `primer` compress what they send, `delta` and `outlet` leave out what `versions` says
 //! the other side has); `local` and `scanned` are a side's own.
 
+use tokio::runtime::{Handle, RuntimeFlavor};
+
 mod again;
 mod answers;
 mod brief;
@@ -73,4 +75,12 @@ pub async fn blocking<T: Send + 'static>(
 ) -> Result<T, SessionError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|_| SessionError::Root("the work on this side's folder failed; please report this".into()))?
+}
+
+/// Runs what takes the processor for long, without keeping the connection's task, which may have the same thread, from its own.
+fn heavily<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
 }

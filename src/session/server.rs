@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::blocking;
 use super::budget::Budget;
 use super::control::Control;
 use super::early;
@@ -18,6 +17,7 @@ use super::progress::Progress;
 use super::rounds::Kept;
 use super::scanned::{Round, Scanned};
 use super::work::{Work, wanted};
+use super::{blocking, heavily};
 use crate::core::age::Timestamp;
 use crate::core::digest::Digest;
 use crate::core::guard::MaxDelete;
@@ -285,16 +285,15 @@ impl Half<'_> {
         compared: Compared,
     ) -> Result<Option<Scanned>, SessionError> {
         let (control, wish) = (self.session.control, &self.hello.wish);
-        let tree = tree_of(rows, &scanned.snapshot, Sides { one: self.clock, two: self.begin.clock })
-            .map_err(|error| SessionError::Protocol(error.to_string()))?;
         let policy = wish.policy(self.opened.may, self.begin.uncertainty);
-        let plan = reconcile(&tree, &policy);
+        let now = Sides { one: self.clock, two: self.begin.clock };
+        let plan = heavily(|| tree_of(rows, &scanned.snapshot, now).map(|tree| reconcile(&tree, &policy)))
+            .map_err(|error| SessionError::Protocol(error.to_string()))?;
         if plan.digest() != compared.plan {
             return Err(SessionError::broke(
                 "it made another plan from the same versions; nothing was changed",
             ));
         }
-        let now = Sides { one: self.clock, two: self.begin.clock };
         let local = self.opened.local.clone();
         let mut work =
             Work::new(Side::One, local, plan, scanned, now, &policy, self.session.progress.clone());
