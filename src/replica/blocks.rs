@@ -67,8 +67,10 @@ pub fn blocks<E>(
 pub struct Old {
     file: File,
     scanned: snapshot::File,
-    buffer: Vec<u8>,
 }
+
+/// Bytes that are copied at a time.
+const PIECE: usize = 256 * 1024;
 
 impl Old {
     /// Opens the file at `path` if it is still what the scan saw.
@@ -77,7 +79,7 @@ impl Old {
         if !is_as_seen(&opened, scanned) {
             return Err(SourceError::Changed);
         }
-        Ok(Old { file, scanned: scanned.clone(), buffer: Vec::new() })
+        Ok(Old { file, scanned: scanned.clone() })
     }
 
     /// Its length.
@@ -98,24 +100,24 @@ impl Old {
         self.check()
     }
 
-    /// Hands out `length` bytes from `offset` on, piece by piece; a range that is not within it is refused.
+    /// Hands out `length` bytes from `offset` on, piece by piece; for each piece, what is to hold a later one comes back. A range
+    /// that is not within it is refused.
     pub fn range<E: From<SourceError>>(
-        &mut self,
+        &self,
         offset: u64,
         length: u64,
-        mut each: impl FnMut(&[u8]) -> Result<(), E>,
+        mut each: impl FnMut(Vec<u8>) -> Result<Vec<u8>, E>,
     ) -> Result<(), E> {
         let end = offset.checked_add(length).filter(|&end| end <= self.size()).ok_or(SourceError::Changed)?;
-        self.buffer.resize(256 * 1024, 0);
-        let mut at = offset;
+        let (mut at, mut piece) = (offset, Vec::new());
         while at < end {
-            let room = self.buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
-            let count = fill_at(&self.file, &mut self.buffer[..room], at).map_err(SourceError::Unreadable)?;
-            if count < room {
+            piece.resize(PIECE.min(usize::try_from(end - at).unwrap_or(PIECE)), 0);
+            let count = fill_at(&self.file, &mut piece, at).map_err(SourceError::Unreadable)?;
+            if count < piece.len() {
                 return Err(SourceError::Changed.into());
             }
-            each(&self.buffer[..room])?;
-            at += room as u64;
+            at += count as u64;
+            piece = each(piece)?;
         }
         Ok(())
     }
@@ -142,12 +144,13 @@ fn fill_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::replica::testing::*;
     use std::fs;
 
-    fn file_at(field: &Field, at: &str) -> snapshot::File {
+    /// What a scan sees at `at`.
+    pub(crate) fn file_at(field: &Field, at: &str) -> snapshot::File {
         let stat = field.root.stat(&path(at)).unwrap();
         let (size, bits, modified, seen) = (stat.size, stat.bits, stat.modified, stat.seen);
         snapshot::File { size, sha256: None, bits, modified, edited: modified, seen }
@@ -157,11 +160,11 @@ mod tests {
     fn an_old_version_gives_only_what_the_scan_saw_of_it() {
         let field = Field::new(&[("f", "0123456789")]);
         let scanned = file_at(&field, "f");
-        let mut old = Old::open(&field.root, &path("f"), &scanned).unwrap();
+        let old = Old::open(&field.root, &path("f"), &scanned).unwrap();
         let mut got = Vec::new();
-        let mut take = |piece: &[u8]| {
-            got.extend_from_slice(piece);
-            Ok::<(), SourceError>(())
+        let mut take = |piece: Vec<u8>| {
+            got.extend_from_slice(&piece);
+            Ok::<_, SourceError>(piece)
         };
         old.range(2, 3, &mut take).unwrap();
         assert!(matches!(old.range(8, 3, &mut take), Err(SourceError::Changed)));
@@ -170,7 +173,7 @@ mod tests {
         fs::write(field.at("f"), "0123").unwrap();
         let short = Grid::new(12, 1).unwrap();
         assert!(matches!(old.blocks(&short, |_| true), Err(SourceError::Changed)));
-        assert!(old.range(2, 8, |_| Ok::<(), SourceError>(())).is_err());
+        assert!(old.range(2, 8, Ok::<_, SourceError>).is_err());
         assert!(Old::open(&field.root, &path("f"), &scanned).is_err());
     }
 }

@@ -2,13 +2,16 @@
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
+use std::sync::mpsc;
+use std::thread;
 
 use rustix::fs::FlockOperation;
 
+use super::blocks::Old;
 use super::expected::{Entry, read_through};
 use super::fault;
 use super::root::{Kind, Root, Stat, stat_of};
-use super::source::is_gone;
+use super::source::{SourceError, is_gone};
 use super::stage::{Promise, RESUMABLE, Stage, StageError, Staged, failed, make_staged, open_staged, times};
 use super::system;
 use crate::core::digest::{Digest, Hasher};
@@ -23,7 +26,14 @@ pub struct Incoming {
     promise: Promise,
     hasher: Hasher,
     written: u64,
+    /// What held copied bytes before, and will again.
+    spare: Vec<Vec<u8>>,
 }
+
+/// Pieces of a copied range that may be written and not yet hashed.
+const UNHASHED: usize = 4;
+/// A range of fewer bytes is not worth a thread.
+const WORTH_A_THREAD: u64 = 1 << 20;
 
 impl Stage {
     /// Begins to stage a file. Where an earlier run got part of this very promise (path, size, time and
@@ -90,7 +100,14 @@ impl Stage {
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
                 .map_err(|errno| refused(errno.into()))?;
         }
-        Ok(Incoming { file, name, promise: promise.clone(), hasher: Hasher::new(), written: 0 })
+        Ok(Incoming {
+            file,
+            name,
+            promise: promise.clone(),
+            hasher: Hasher::new(),
+            written: 0,
+            spare: Vec::new(),
+        })
     }
 
     fn resume(&self, promise: &Promise, name: &str) -> io::Result<Option<Incoming>> {
@@ -101,8 +118,14 @@ impl Stage {
         if !ours || rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Ok(None);
         }
-        let mut incoming =
-            Incoming { file, name: name.into(), promise: promise.clone(), hasher: Hasher::new(), written: 0 };
+        let mut incoming = Incoming {
+            file,
+            name: name.into(),
+            promise: promise.clone(),
+            hasher: Hasher::new(),
+            written: 0,
+            spare: Vec::new(),
+        };
         incoming.read_back()?;
         Ok(Some(incoming))
     }
@@ -114,20 +137,42 @@ impl Incoming {
         self.written
     }
 
+    /// Appends `length` bytes of `old` from `offset` on: they are hashed beside being copied, as either takes about as long.
+    pub fn copy<E>(&mut self, old: &Old, offset: u64, length: u64) -> Result<(), E>
+    where
+        E: From<SourceError> + From<StageError>,
+    {
+        if length < WORTH_A_THREAD {
+            return old.range(offset, length, |piece| self.write(&piece).map(|()| piece).map_err(E::from));
+        }
+        let Incoming { file, promise, hasher, written, spare, .. } = self;
+        thread::scope(|scope| {
+            let (stored, unhashed) = mpsc::sync_channel::<Vec<u8>>(UNHASHED);
+            let (hashed, empty) = mpsc::channel();
+            let hashing = move || {
+                for piece in unhashed {
+                    hasher.update(&piece);
+                    // Nobody wants it back once copying has stopped.
+                    let _ = hashed.send(piece);
+                }
+            };
+            let begun = thread::Builder::new().spawn_scoped(scope, hashing);
+            begun.map_err(failed("hash what is copied"))?;
+            let copied = old.range(offset, length, |piece| {
+                store(file, promise, written, &piece)?;
+                let _ = stored.send(piece);
+                Ok(empty.try_recv().ok().or_else(|| spare.pop()).unwrap_or_default())
+            });
+            drop(stored);
+            spare.extend(empty);
+            copied
+        })
+    }
+
     /// Appends `bytes`. More than was promised is refused and not written.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StageError> {
-        let got = self.written.saturating_add(bytes.len() as u64);
-        if got > self.promise.size {
-            return Err(self.wrong_size(got));
-        }
-        let written = fault::step().and_then(|()| self.file.write_all(bytes));
-        if written.as_ref().is_err_and(is_full) {
-            // Kept to be resumed, it would leave no room for the state, nor for any other run.
-            let _ = self.file.set_len(0);
-        }
-        written.map_err(failed("write what was received"))?;
+        store(&mut self.file, &self.promise, &mut self.written, bytes)?;
         self.hasher.update(bytes);
-        self.written = got;
         Ok(())
     }
 
@@ -137,7 +182,7 @@ impl Incoming {
     /// A file with the wrong content is emptied, so that it is not resumed.
     pub fn finish(self, sent: Option<Digest>) -> Result<Staged, StageError> {
         if self.written != self.promise.size {
-            return Err(self.wrong_size(self.written));
+            return Err(wrong_size(&self.promise, self.written));
         }
         let Incoming { file, name, promise, hasher, .. } = self;
         let refused = failed("stage it");
@@ -176,10 +221,26 @@ impl Incoming {
         self.written = count;
         Ok(())
     }
+}
 
-    fn wrong_size(&self, got: u64) -> StageError {
-        StageError::WrongSize { promised: self.promise.size, got }
+/// Writes `bytes` behind what there is.
+fn store(file: &mut File, promise: &Promise, written: &mut u64, bytes: &[u8]) -> Result<(), StageError> {
+    let got = written.saturating_add(bytes.len() as u64);
+    if got > promise.size {
+        return Err(wrong_size(promise, got));
     }
+    let stored = fault::step().and_then(|()| file.write_all(bytes));
+    if stored.as_ref().is_err_and(is_full) {
+        // Kept to be resumed, it would leave no room for the state, nor for any other run.
+        let _ = file.set_len(0);
+    }
+    stored.map_err(failed("write what was received"))?;
+    *written = got;
+    Ok(())
+}
+
+fn wrong_size(promise: &Promise, got: u64) -> StageError {
+    StageError::WrongSize { promised: promise.size, got }
 }
 
 fn is_full(error: &io::Error) -> bool {
@@ -211,6 +272,7 @@ pub(crate) fn resumable_name(promise: &Promise) -> String {
 mod tests {
     use super::*;
     use crate::core::age::Timestamp;
+    use crate::replica::blocks::tests::file_at;
     use crate::replica::expected::Expected;
     use crate::replica::testing::*;
     use std::fs;
@@ -239,6 +301,54 @@ mod tests {
         drop(second);
         let (late, left) = Stage::open(field.state().folder(), run(3), LATER).unwrap();
         assert_eq!((late.incoming(&promise).unwrap().written(), left), (0, vec![]), "nobody went on with it");
+    }
+
+    #[test]
+    fn what_is_copied_is_hashed_as_what_is_written_is() {
+        let (field, old) = (Field::new(&[]), big());
+        fs::write(field.at("old"), &old).unwrap();
+        let source = Old::open(&field.root, &path("old"), &file_at(&field, "old")).unwrap();
+        let stage = field.stage(1);
+        let long = WORTH_A_THREAD as usize + 300_000;
+        let bytes = [&old[7..7 + long], b"new", &old[3..3 + 5000], &old[..long]].concat();
+        let promised = promise("f", &bytes);
+        let mut incoming = stage.incoming(&promised).unwrap();
+        let copy = |incoming: &mut Incoming, offset, length: usize| {
+            incoming.copy::<Either>(&source, offset, length as u64)
+        };
+        copy(&mut incoming, 7, long).unwrap();
+        incoming.write(b"new").unwrap();
+        copy(&mut incoming, 3, 5000).unwrap();
+        let beyond = copy(&mut incoming, old.len() as u64 - 5000, long);
+        assert!(matches!(beyond, Err(Either::Source(SourceError::Changed))), "not of that version");
+        copy(&mut incoming, 0, long).unwrap();
+        let more = copy(&mut incoming, 0, long);
+        assert!(matches!(more, Err(Either::Stage(StageError::WrongSize { .. }))), "more than was promised");
+        let staged = incoming.finish(None).unwrap();
+        assert_eq!(staged.sha256, promised.sha256);
+        let at = field.at(".syncfiles/stage").join(run(1).to_string());
+        assert!(fs::read(at.join(std::str::from_utf8(&staged.name).unwrap())).unwrap() == bytes);
+        let mut short = stage.incoming(&promise("g", &old)).unwrap();
+        let full = fault::full(|| copy(&mut short, 0, long).unwrap_err());
+        assert!(matches!(full, Either::Stage(StageError::Io { .. })), "{full:?}");
+    }
+
+    #[derive(Debug)]
+    enum Either {
+        Source(SourceError),
+        Stage(StageError),
+    }
+
+    impl From<SourceError> for Either {
+        fn from(error: SourceError) -> Either {
+            Either::Source(error)
+        }
+    }
+
+    impl From<StageError> for Either {
+        fn from(error: StageError) -> Either {
+            Either::Stage(error)
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::replica::incoming::Incoming;
 use crate::replica::old_blocks::OldBlocks;
 use crate::replica::signatures::{self, Sent};
 use crate::replica::source::SourceError;
+use crate::replica::stage::StageError;
 
 /// Versions smaller than this are sent whole.
 const SMALLEST: u64 = 256 * 1024;
@@ -172,12 +173,11 @@ impl Work {
         range: (u64, u64),
         incoming: &mut Incoming,
     ) -> Result<(), Failure> {
-        let mut source = match old.take() {
+        let source = match old.take() {
             Some(old) => old,
             None => self.old(item).map_err(Stopped::from)?,
         };
-        let append = |piece: &[u8]| incoming.write(piece).map_err(|error| Stopped(failure(&error)));
-        source.range(range.0, range.1, append)?;
+        incoming.copy::<Stopped>(&source, range.0, range.1)?;
         self.advanced(item, range.1);
         *old = Some(source);
         Ok(())
@@ -215,6 +215,12 @@ impl From<SourceError> for Stopped {
             ),
             error => Failure::Failed(error.to_string()),
         })
+    }
+}
+
+impl From<StageError> for Stopped {
+    fn from(error: StageError) -> Stopped {
+        Stopped(failure(&error))
     }
 }
 
