@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use tokio::task::{JoinError, JoinSet, yield_now};
+use tokio::task::{JoinError, JoinSet};
 
 use super::delta;
 use super::error::SessionError;
@@ -18,8 +18,6 @@ use crate::ssh::{Channel, ChannelReader, Chunk};
 
 /// Files up to this size are served by the task that accepts their channels, bytes.
 const BRIEF: u64 = 32 * 1024;
-/// After how many of those the connection has its turn to send what they were served.
-const TURN: u32 = 8;
 
 impl Session<'_> {
     /// Serves file channels until the client says that every transfer has ended and everything needed is here, and staged.
@@ -36,7 +34,7 @@ impl Session<'_> {
         let mut silence = std::pin::pin!(control.silence());
         // The client's word and the files travel on different channels, so the word may be first.
         let mut word = std::pin::pin!(control.receive());
-        let (mut ended, mut at_once) = (false, 0);
+        let mut ended = false;
         while !ended || work.is_waiting() || !files.is_empty() {
             tokio::select! {
                 channel = self.connection.accept() => match channel {
@@ -48,13 +46,7 @@ impl Session<'_> {
                         });
                         // Most are small and done at once; a task for each would cost as much as half of that.
                         match poll_fn(|cx| Poll::Ready(file.as_mut().poll(cx))).await {
-                            Poll::Ready(travelled) => {
-                                self.count(travelled);
-                                at_once = (at_once + 1) % TURN;
-                                if at_once == 0 {
-                                    yield_now().await;
-                                }
-                            }
+                            Poll::Ready(travelled) => self.count(travelled),
                             Poll::Pending => drop(files.spawn(file)),
                         }
                         // Nor is anybody woken for each that ends, as long as more may come.
@@ -102,7 +94,7 @@ async fn serve_file(work: Arc<Work>, mut channel: Channel) -> Option<u64> {
     let size = if opening.push { work.size(item) } else { work.source_size(item) };
     if size > BRIEF {
         // Whoever accepts channels does only so much for one of them itself: what is not done at once goes to another task.
-        yield_now().await;
+        tokio::task::yield_now().await;
     }
     // A client that keeps to its own limit never waits here; one that does not takes no more of this system's threads.
     let _place = if is_large(size) { work.large.acquire().await.ok() } else { None };

@@ -20,10 +20,6 @@ const GATHER: usize = 128 * 1024;
 /// From this size on a write goes to the stream without being gathered, bytes.
 const LARGE: usize = 32 * 1024;
 
-/// After how much that was read the other tasks of the thread get a turn, bytes: they work on what has arrived, and ask for more,
-/// before all that is under way is here. Otherwise each end would only ever wait for the other.
-const TURN: usize = 64 * 1024;
-
 /// A byte stream that can carry a connection: TCP, memory, a child's stdin and stdout.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for T {}
@@ -95,8 +91,6 @@ pub(super) struct Socket<S> {
     /// Whether the first words are out. Nothing is read before: whoever talks something else than SSH hears what is spoken here,
     /// however short the talk will be.
     introduced: bool,
-    /// Read since the other tasks had a turn, bytes.
-    read: usize,
 }
 
 impl<S: Stream> Socket<S> {
@@ -110,7 +104,6 @@ impl<S: Stream> Socket<S> {
             out: BytesMut::new(),
             waited: false,
             introduced: false,
-            read: 0,
         }
     }
 
@@ -137,16 +130,6 @@ impl<S: Stream> Socket<S> {
     fn arrived(&mut self, bytes: usize) {
         self.ended = bytes == 0;
         self.line.received.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    /// Whether the other tasks are to have their turn now; then this one is woken behind them.
-    fn gives_way(&mut self, cx: &Context<'_>) -> bool {
-        let gives = self.read >= TURN;
-        if gives {
-            self.read = 0;
-            cx.waker().wake_by_ref();
-        }
-        gives
     }
 
     /// Writes to the stream; while that is blocked, reads ahead instead.
@@ -196,10 +179,6 @@ impl<S: Stream> AsyncRead for Socket<S> {
             ready!(this.poll_drain(cx))?;
             this.introduced = true;
         }
-        if this.gives_way(cx) {
-            return Poll::Pending;
-        }
-        let before = buf.filled().len();
         if this.ahead.is_empty() && !this.ended {
             this.line.check(cx)?;
             // Whoever reads has nothing more to say for now. But what has arrived may call for an answer, and other tasks may
@@ -223,7 +202,6 @@ impl<S: Stream> AsyncRead for Socket<S> {
                     let _ = this.poll_drain(cx);
                 }
                 if pass {
-                    this.read += buf.filled().len() - before;
                     return Poll::Ready(Ok(()));
                 }
             }
@@ -231,7 +209,6 @@ impl<S: Stream> AsyncRead for Socket<S> {
         let n = buf.remaining().min(this.ahead.len());
         buf.put_slice(&this.ahead[..n]);
         this.ahead.advance(n);
-        this.read += n;
         Poll::Ready(Ok(()))
     }
 }
@@ -283,21 +260,6 @@ mod tests {
         assert_eq!(bytes[..3], *b"bye");
         // Then it ends, in whatever way.
         assert!(!matches!(socket.read(&mut bytes).await, Ok(1..)));
-    }
-
-    #[tokio::test]
-    async fn whoever_reads_much_lets_others_have_their_turn_and_goes_on() {
-        let (near, mut far) = tokio::io::duplex(4 * TURN);
-        let mut socket = Socket { introduced: true, ..Socket::new(near, Line::new(1 << 20)) };
-        far.write_all(&vec![7; TURN + 1]).await.unwrap();
-        let (mut bytes, mut cx) = (vec![0; TURN], Context::from_waker(Waker::noop()));
-        let mut read = || pin!(socket.read(&mut bytes)).poll(&mut cx);
-        let first = std::iter::from_fn(|| match read() {
-            Poll::Ready(got) => Some(got.unwrap()),
-            Poll::Pending => None,
-        });
-        assert_eq!(first.sum::<usize>(), TURN);
-        assert!(matches!(read(), Poll::Ready(Ok(1))));
     }
 
     #[tokio::test]
