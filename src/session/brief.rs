@@ -25,24 +25,14 @@ impl Gauge {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, JoinError> {
-        if self.is_brief() {
-            return Ok(self.time(work));
+        if self.0.load(Ordering::Relaxed) < LONG {
+            let (done, took) = timed(work);
+            self.note(took);
+            return Ok(done);
         }
         let (done, took) = spawn_blocking(|| timed(work)).await?;
         self.note(took);
         Ok(done)
-    }
-
-    /// Whether the work is worth no thread of its own.
-    pub(crate) fn is_brief(&self) -> bool {
-        self.0.load(Ordering::Relaxed) < LONG
-    }
-
-    /// Runs `work` here, and notes how long it takes.
-    pub(crate) fn time<T>(&self, work: impl FnOnce() -> T) -> T {
-        let (done, took) = timed(work);
-        self.note(took);
-        done
     }
 
     /// Lost updates of others that note at the same moment do no harm.

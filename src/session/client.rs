@@ -346,12 +346,7 @@ impl Run<'_> {
 
         let fetch = work.prepare(run)?;
         let work = Arc::new(work);
-        // In a box: what waits for it would otherwise hold all of it, once in each wrapper.
-        let pumped = Box::pin(async {
-            let pumped = pump(self.connection, &work, needs.needs, fetch, ahead, self.met.uncertainty).await;
-            work.stager.finish().await;
-            pumped
-        });
+        let pumped = pump(self.connection, &work, needs.needs, fetch, ahead, self.met.uncertainty);
         let pumped = primer::hearing(self.control, &work, primer::telling(self.control, &work, pumped));
         self.control.busily(self.control.patiently(pumped)).await?;
         self.progress.event(&Event::Committing);

@@ -27,14 +27,13 @@ const TOLD: usize = BLOCKS / 32;
 /// How many times as many are made before they are told: those of half a GiB, and some 120 KiB.
 const MADE: usize = 64;
 
-/// Receives an item, telling the blocks of this side's version meanwhile, unless the sender remembers them. Returns whether all
-/// of it came.
+/// Receives an item, telling the blocks of this side's version meanwhile, unless the sender remembers them.
 pub(crate) async fn receive(
     work: &Arc<Work>,
     opening: Opening,
     (frames, first): (FrameReader, Option<(Packet, usize)>),
     channel: &mut Channel,
-) -> Result<bool, SessionError> {
+) -> Result<(), SessionError> {
     let Channel { reader, writer } = channel;
     let blocks = work.blocks_of(opening.item, opening.how);
     let (again, mut wrong) = mpsc::channel(1);

@@ -69,8 +69,13 @@ impl Gathered {
         self.missing > 0
     }
 
+    /// Whether all of an item is here.
+    pub(super) fn has_arrived(&mut self, item: u32) -> bool {
+        self.need(item).is_some_and(|need| need.staged.is_some())
+    }
+
     /// An item is no longer to come.
-    pub(super) fn ended(&mut self, item: u32) {
+    fn ended(&mut self, item: u32) {
         if self.need(item).is_some_and(|need| !std::mem::replace(&mut need.ended, true)) {
             self.missing -= 1;
         }

@@ -1,8 +1,8 @@
 //! Joins the rooms: one sync seen from System 2, one from System 1.
 //!
 //! Reading order: `again` repeats what races and lost connections spoil (`retry`); [`client`] and [`server`] tell the story from each side;
-//! both begin with a `greeting`; `early`, `compare` and `listing` find what differs; `work`, `pump`, `serving`, `transfer`, `stager`, `gathered`
-//! and `perform` carry the plan out (`packing` and `primer` compress what they send, `delta` and `outlet` leave out what `versions` says
+//! both begin with a `greeting`; `early`, `compare` and `listing` find what differs; `work`, `pump`, `serving`, `transfer`, `gathered` and
+//! `perform` carry the plan out (`packing` and `primer` compress what they send, `delta` and `outlet` leave out what `versions` says
 //! the other side has); `local` and `scanned` are a side's own.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -44,7 +44,6 @@ mod rounds;
 mod scanned;
 pub mod server;
 mod serving;
-mod stager;
 mod together;
 mod told;
 mod traces;

@@ -241,10 +241,9 @@ async fn pull(asked: Asked, work: Arc<Work>, need: Need) -> Result<(), SessionEr
             Err(error) => return Err(error.into()),
         }
     }
-    let received = if how != How::Whole {
+    if how != How::Whole {
         delta::receive(work, opening, Default::default(), &mut channel).await
     } else {
         transfer::receive(work, need.item, FrameReader::default(), None, &mut channel.reader, None).await
-    };
-    received.map(drop)
+    }
 }

@@ -20,14 +20,8 @@ use crate::ssh::{Channel, ChannelReader, Chunk};
 const BRIEF: u64 = 32 * 1024;
 
 impl Session<'_> {
-    /// Serves file channels until the client says that every transfer has ended and everything needed is here, and staged.
+    /// Serves file channels until the client says that every transfer has ended and everything needed is here.
     pub(super) async fn transfer(&self, work: &Arc<Work>) -> Result<(), SessionError> {
-        let served = self.serve_files(work).await;
-        work.stager.finish().await;
-        served
-    }
-
-    async fn serve_files(&self, work: &Arc<Work>) -> Result<(), SessionError> {
         let (control, mut files) = (self.control, JoinSet::new());
         // Only files under way are work: with none, this side waits for those that the client is to bring.
         let _waiting = control.waiting();
@@ -124,14 +118,14 @@ async fn serve_file(work: Arc<Work>, mut channel: Channel) -> Option<u64> {
         } else {
             receive(&work, item, frames, first, &mut channel.reader, None).await
         };
-        match received {
-            Ok(true) => {
-                channel.settle();
-                return Some(size.saturating_sub(offset));
-            }
-            Ok(false) => {}
-            Err(_) => work.failed(item, Failure::Failed("the connection was lost".into())),
+        if received.is_err() {
+            work.failed(item, Failure::Failed("the connection was lost".into()));
         }
+        if !work.has_arrived(item) {
+            return None;
+        }
+        channel.settle();
+        return Some(size.saturating_sub(offset));
     }
     None
 }

@@ -186,8 +186,7 @@ pub(crate) async fn send(
 
 /// Receives one item's content into staging, whatever becomes of it: failures are noted in the work.
 ///
-/// Returns whether all of it came. Only the end of the connection is an error. `again` is told if all of the content should
-/// be sent, once more and whole.
+/// Only the end of the connection is an error. `again` is told if all of the content should be sent, once more and whole.
 pub(crate) async fn receive(
     work: &Arc<Work>,
     item: u32,
@@ -195,25 +194,21 @@ pub(crate) async fn receive(
     first: Option<(Chunk, usize)>,
     reader: &mut ChannelReader,
     again: Option<mpsc::Sender<()>>,
-) -> Result<bool, SessionError> {
+) -> Result<(), SessionError> {
     let result = if work.size(item) <= SMALL {
         receive_whole(work, item, frames, first, reader).await
     } else {
-        let staged = receive_stream(work, item, frames, first, reader, again).await;
-        staged.map(|staged| work.staged(item, staged))
+        receive_stream(work, item, frames, first, reader, again).await
     };
     match result {
-        Ok(()) => Ok(true),
-        Err(Broken::Failed(failure)) => {
-            work.failed(item, failure);
-            Ok(false)
-        }
+        Ok(staged) => work.staged(item, staged),
+        Err(Broken::Failed(failure)) => work.failed(item, failure),
         Err(Broken::Carrier(CarrierError::Abandoned)) => {
             work.failed(item, Failure::Failed("the other side gave up sending it".into()));
-            Ok(false)
         }
-        Err(Broken::Carrier(error)) => Err(error.into()),
+        Err(Broken::Carrier(error)) => return Err(error.into()),
     }
+    Ok(())
 }
 
 /// Of a frame that only a receiver sends, or that a small file cannot have.
@@ -237,14 +232,14 @@ impl Broken {
     }
 }
 
-/// Takes a small file in and has it staged in one go: straight from the packet that holds all of it, as most are.
+/// Takes a small file in and stages it in one go: straight from the packet that holds all of it, as most are.
 async fn receive_whole(
     work: &Arc<Work>,
     item: u32,
     mut frames: FrameReader,
     mut first: Option<(Chunk, usize)>,
     reader: &mut ChannelReader,
-) -> Result<(), Broken> {
+) -> Result<Staged, Broken> {
     let (size, mut gathered) = (work.size(item) as usize, Vec::new());
     let (promised, whole) = 'all: loop {
         let (chunk, from) = next_chunk(&mut first, reader).await?;
@@ -282,9 +277,7 @@ async fn receive_whole(
         Some((chunk, range)) => staging.stage_whole(item, &chunk[range], promised),
         None => staging.stage_whole(item, &gathered, promised),
     };
-    work.arrived(item);
-    work.stager.stage(work, item, stage).await;
-    Ok(())
+    work.staging.run(stage).await.map_err(|_| Broken::failed("staging it failed"))?.map_err(Broken::Failed)
 }
 
 /// Hands a large file's packets to a thread that writes and hashes; their credit returns as they are written.

@@ -13,7 +13,6 @@ use super::packing::Packing;
 use super::primer::Primers;
 use super::progress::{Direction, Event, Progress};
 use super::scanned::Scanned;
-use super::stager::Stager;
 use crate::core::age::{Timestamp, edited_here};
 use crate::core::digest::Digest;
 use crate::core::guard::{Census, GuardError, MaxDelete, guard};
@@ -61,10 +60,9 @@ pub(crate) struct Work {
     pub(crate) deltas: Semaphore,
     /// Large files under way that the other side asked for or brings, both directions.
     pub(crate) large: Semaphore,
-    /// How long small files take to be read.
+    /// How long small files take to be read, and to be staged.
     pub(crate) reading: Gauge,
-    /// Who stages those that arrive.
-    pub(crate) stager: Stager,
+    pub(crate) staging: Gauge,
     state: Mutex<Gathered>,
 }
 
@@ -97,7 +95,7 @@ impl Work {
             deltas: Semaphore::new(super::delta::AT_ONCE),
             large: Semaphore::new(2 * super::pump::LARGE_IN_FLIGHT),
             reading: Gauge::default(),
-            stager: Stager::default(),
+            staging: Gauge::default(),
             state: Mutex::default(),
         }
     }
@@ -297,9 +295,9 @@ impl Work {
         stage.zip(promise).ok_or_else(|| Failure::Failed("it is not in the plan".into()))
     }
 
-    /// All of an item's content is here; it need not be staged yet.
-    pub(crate) fn arrived(&self, item: u32) {
-        self.state().ended(item);
+    /// Whether the item's content is here, whole.
+    pub(crate) fn has_arrived(&self, item: u32) -> bool {
+        self.state().has_arrived(item)
     }
 
     pub(crate) fn staged(&self, item: u32, staged: Staged) {
