@@ -2,10 +2,9 @@
 //!
 //! One task moves all bytes of an SSH connection, and the tasks of its channels only ever wait for that one: several threads
 //! would hand them to each other more than work on them side by side (two threads: a fifth more processor time for many small
-//! files). So each connection of a server has one thread for its tasks, and connections do not share theirs: what keeps one
-//! of them busy, or a disk that hangs, holds up no other client.
-
-use std::io;
+//! files). So the tasks of each connection of a server have one thread, and connections do not share theirs: what keeps one
+//! of them busy, or a disk that hangs, holds up no other client. Only the successors of a worn connection have other threads
+//! than the sync that they carry on with.
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
@@ -13,41 +12,48 @@ use tokio::sync::oneshot;
 /// The most threads that wait for disks at once for one connection: those of its large files, and some.
 const DISK_THREADS: usize = 512;
 
-/// Runs what `begin` makes on threads of its own, to its end. If this is dropped before, that is dropped too.
-///
-/// # Errors
-/// The system gives no threads; nothing was run.
-pub(super) async fn apart<F>(begin: impl FnOnce() -> F + Send + 'static) -> io::Result<()>
+/// Runs what `begin` makes, on a thread of its own with a second one for its tasks, to its end. If this is dropped before, that is
+/// dropped too. Where the system gives no threads nothing is run.
+pub(super) async fn apart<F>(begin: impl FnOnce() -> F + Send + 'static)
 where
     F: Future<Output = ()>,
 {
-    let runtime = runtime()?;
     // Dropped at this end when nobody waits any more, at the other when all is done.
     let (wanted, unwanted) = oneshot::channel::<()>();
     let (done, ended) = oneshot::channel::<()>();
-    std::thread::Builder::new().name("connection".into()).spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                () = begin() => {}
-                _ = unwanted => {}
-            }
-        });
-        // A thread may wait for a disk that hangs.
-        runtime.shutdown_background();
-        drop(done);
-    })?;
-    let _ = ended.await;
+    let run = move || {
+        let _done = done;
+        let Ok(runtime) = runtime() else { return };
+        if let Some(runtime) = &runtime.0 {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = begin() => {}
+                    _ = unwanted => {}
+                }
+            });
+        }
+    };
+    if std::thread::Builder::new().name("connection".into()).spawn(run).is_ok() {
+        let _ = ended.await;
+    }
     drop(wanted);
-    Ok(())
 }
 
-fn runtime() -> io::Result<Runtime> {
-    Builder::new_multi_thread()
-        .worker_threads(1)
-        .max_blocking_threads(DISK_THREADS)
-        .thread_name("connection")
-        .enable_all()
-        .build()
+fn runtime() -> std::io::Result<Abandoned> {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(1).max_blocking_threads(DISK_THREADS).thread_name("carrier").enable_all();
+    Ok(Abandoned(Some(builder.build()?)))
+}
+
+/// A runtime that nobody waits for when it is dropped, by a panic too: one of its threads may wait for a disk that hangs.
+struct Abandoned(Option<Runtime>);
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -62,9 +68,25 @@ mod tests {
         let (tell, told) = oneshot::channel();
         let look = async || tokio::spawn(async { thread::current().id() }).await.unwrap();
         let both = move || async move { tell.send((thread::current().id(), look().await)).unwrap() };
-        apart(both).await.unwrap();
+        apart(both).await;
         let (own, tasks) = told.await.unwrap();
         assert!(own != here && tasks != here && tasks != own);
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_what_runs_apart_is_its_end_though_a_disk_hangs() {
+        let (hang, hung) = std::sync::mpsc::channel::<()>();
+        let panics = move || async move {
+            let (begun, running) = oneshot::channel();
+            tokio::task::spawn_blocking(move || {
+                let _ = begun.send(());
+                hung.recv()
+            });
+            let _ = running.await;
+            std::panic::resume_unwind(Box::new("on purpose"))
+        };
+        apart(panics).await;
+        drop(hang);
     }
 
     #[tokio::test]

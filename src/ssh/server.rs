@@ -9,7 +9,7 @@ use std::time::Duration;
 use russh::keys::PrivateKey;
 use russh::{MethodKind, MethodSet, server};
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::apart::apart;
@@ -98,22 +98,40 @@ impl Host {
         H: Fn(Connection, Peer) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
-        self.serve(stream, Door::Open, None, handler).await;
+        if let Some(stranger) = self.stranger(None) {
+            self.serve(stream, Door::Open, stranger, handler).await;
+        }
     }
 
-    async fn serve<H, F>(&self, stream: impl Stream, door: Door, address: Option<SocketAddr>, handler: &H)
+    /// A place for one who has not logged in, if there is one.
+    fn stranger(&self, address: Option<SocketAddr>) -> Option<Stranger> {
+        let most = self.config.max_strangers.div_ceil(2);
+        let seat = match address {
+            Some(address) => Some(Seat::take(&self.waiting, address.ip(), most)?),
+            None => None,
+        };
+        let place = self.strangers.clone().try_acquire_owned().ok()?;
+        Some(Stranger { address, _seat: seat, _place: place })
+    }
+
+    async fn serve<H, F>(&self, stream: impl Stream, door: Door, stranger: Stranger, handler: &H)
     where
         H: Fn(Connection, Peer) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
         let link = Link::new(&self.config.flow);
         let _cut = CutOnDrop::new(&link);
-        let Some((session, principal, port)) = self.admit(stream, door, address, &link).await else { return };
+        let Some((session, principal, port)) = self.admit(stream, door, stranger, &link).await else {
+            return;
+        };
         match principal {
             Principal::Successor(sync) => {
                 sync.attach(Trunk { link: link.clone(), handle: None });
                 drop(sync);
-                write_link(link.clone(), port).await;
+                // On the thread of its session, which reads.
+                let mut writing = JoinSet::new();
+                writing.spawn(write_link(link.clone(), port));
+                let _ = writing.join_next().await;
             }
             Principal::Client(peer) => match self.clients.clone().try_acquire_owned() {
                 Ok(_place) => converse(&link, port, handler, *peer).await,
@@ -131,19 +149,13 @@ impl Host {
         &self,
         stream: impl Stream,
         door: Door,
-        address: Option<SocketAddr>,
+        stranger: Stranger,
         link: &Arc<Link>,
     ) -> Option<(server::RunningSession<Guest>, Principal, Port)> {
-        let most = self.config.max_strangers.div_ceil(2);
-        let seat = address.map(|address| Seat::take(&self.waiting, address.ip(), most));
-        if matches!(seat, Some(None)) {
-            return None;
-        }
-        let _stranger = self.strangers.try_acquire().ok()?;
         let (ready, greeted) = oneshot::channel();
         let flow = &self.config.flow;
         let caps = (flow.channels, flow.channels_ever);
-        let guest = Guest::new(door, address, link.clone(), self.successors.clone(), caps, ready);
+        let guest = Guest::new(door, stranger.address, link.clone(), self.successors.clone(), caps, ready);
         let socket = Socket::new(stream, link.line.clone());
         let login = async {
             let session = server::run_stream(self.settings.clone(), socket, guest).await.ok()?;
@@ -156,6 +168,13 @@ impl Host {
             _ = stopping.wait_for(|stopping| *stopping) => None,
         }
     }
+}
+
+/// One who has not logged in yet, and its place among those.
+struct Stranger {
+    address: Option<SocketAddr>,
+    _seat: Option<Seat>,
+    _place: OwnedSemaphorePermit,
 }
 
 /// Lets the handler have its say with one client. A panic of the handler ends this connection only.
@@ -267,18 +286,18 @@ impl Server {
             return;
         };
         let (host, handler) = (self.host.clone(), handler.clone());
-        // From here on it belongs to no runtime yet.
-        let Ok(stream) = stream.into_std() else { return };
+        // Before it gets threads; and from here on it belongs to no runtime yet.
+        let (Some(stranger), Ok(stream)) = (host.stranger(Some(address)), stream.into_std()) else { return };
         guests.spawn(async move {
             let _seat = seat;
             let serving = move || async move {
                 let Ok(stream) = TcpStream::from_std(stream) else { return };
                 let _ = stream.set_nodelay(true);
                 let door = Door::Keys(host.config.authorize.clone());
-                host.serve(stream, door, Some(address), &*handler).await;
+                host.serve(stream, door, stranger, &*handler).await;
             };
             // Without threads to be had the connection is dropped, as one too many is.
-            let _ = apart(serving).await;
+            apart(serving).await;
         });
     }
 }

@@ -176,7 +176,9 @@ impl<S: Stream> AsyncRead for Socket<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if !this.introduced {
-            ready!(this.poll_drain(cx))?;
+            this.line.check(cx)?;
+            // Whether it was an error is seen below: what the other end said before it went is read first.
+            let _ = ready!(this.poll_drain(cx));
             this.introduced = true;
         }
         if this.ahead.is_empty() && !this.ended {
@@ -260,6 +262,17 @@ mod tests {
         assert_eq!(bytes[..3], *b"bye");
         // Then it ends, in whatever way.
         assert!(!matches!(socket.read(&mut bytes).await, Ok(1..)));
+    }
+
+    #[tokio::test]
+    async fn the_last_words_of_who_takes_no_first_ones_are_read() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut socket = Socket::new(near, Line::new(1 << 20));
+        let mut bytes = [0; 8];
+        socket.write_all(b"SSH-2.0").await.unwrap();
+        far.write_all(b"bye").await.unwrap();
+        drop(far);
+        assert_eq!(socket.read(&mut bytes).await.unwrap(), 3);
     }
 
     #[tokio::test]
