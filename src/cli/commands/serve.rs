@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
@@ -52,6 +53,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Stop> {
     let listeners = listeners(args)?;
     let wanted = Wanted { more: keys.folders(), keys: Some(keys.file()), log: args.log_file.as_deref() };
     let exports = confined(args.sandbox, exports, wanted)?;
+    take_descriptors();
     runtime(1)?.block_on(async {
         let server = Server::over(config, listeners).map_err(Stop::root)?;
         // Before anybody is told that this runs: a signal that nobody waits for ends the process.
@@ -70,6 +72,14 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Stop> {
         info!("stopped");
         Ok(ExitCode::InSync)
     })
+}
+
+/// Allows this process as many open files as the system lets it have: each connection takes some five beside those of its
+/// folder, and the usual limit is made for programs that cannot have more.
+fn take_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    // What is refused here is told where a descriptor is missing.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Tells the service manager, if one wants to know.
