@@ -11,10 +11,11 @@ use crate::core::digest::{Digest, Hasher};
 use crate::core::snapshot::{Node, Seen};
 use crate::core::version::Bits;
 
-/// How coarse a change time is at most that is no whole number of [`TICK`]s: a tick of the kernel's clock is no longer, and the
-/// rest is for a file system with another clock than this system's.
+/// A change time that is a whole number of these is taken for one of a coarse clock, which counts in seconds.
+const COARSE: i64 = 10_000_000;
+/// On a fine clock a write this much later shows in the change time for sure: a tick of the kernel's clock is shorter, and the rest is
+/// for a file system with another clock than this system's.
 const FINE: i64 = 100_000_000;
-const TICK: i64 = 10_000_000;
 
 /// What the plan saw at a path on this side.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -122,9 +123,9 @@ impl Entry {
     /// a file just received, say, whose change time is new.
     fn is_recent(&self) -> bool {
         let changed = self.seen.changed.0;
-        let tick = if changed % TICK == 0 { MARGIN } else { FINE };
+        let shows = if changed % COARSE == 0 { MARGIN } else { FINE };
         let since = |margin| self.scanned.0.saturating_sub(margin);
-        self.modified.0.min(changed) >= since(MARGIN) || changed >= since(tick)
+        self.modified.0.min(changed) >= since(MARGIN) || changed >= since(shows)
     }
 }
 
