@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-use super::index::MARGIN;
+use super::index::{MARGIN, is_settled};
 use super::rename::At;
 use super::root::{Kind, Stat, stat_of};
 use crate::core::age::Timestamp;
@@ -122,10 +122,9 @@ impl Entry {
     /// back afterwards the change time alone shows it, unless all of that happened in the tick in which the scan saw it: of
     /// a file just received, say, whose change time is new.
     fn is_recent(&self) -> bool {
-        let changed = self.seen.changed.0;
-        let shows = if changed % COARSE == 0 { MARGIN } else { FINE };
-        let since = |margin| self.scanned.0.saturating_sub(margin);
-        self.modified.0.min(changed) >= since(MARGIN) || changed >= since(shows)
+        let changed = self.seen.changed;
+        let shows = if changed.0 % COARSE == 0 { MARGIN } else { FINE };
+        !is_settled(self.modified, changed, self.scanned) || changed.0 >= self.scanned.0.saturating_sub(shows)
     }
 }
 

@@ -42,6 +42,11 @@ use crate::core::snapshot::{Link, Node, Seen};
 /// How coarse a file system's times may be: nanoseconds (FAT counts in two seconds).
 pub const MARGIN: i64 = 2_000_000_000;
 
+/// Whether every write since the scan would show in one of these times: one of them is old enough. See the module.
+pub(super) fn is_settled(modified: Timestamp, changed: Timestamp, scanned: Timestamp) -> bool {
+    modified.min(changed).0 < scanned.0.saturating_sub(MARGIN)
+}
+
 /// Why the index cannot be used. Losing it is safe: everything is hashed again.
 #[derive(Debug, Error)]
 pub enum IndexError {
@@ -78,8 +83,7 @@ impl Entry {
             }
             Node::Folder(_) | Node::Unknown(_) => return None,
         };
-        let settled = modified.min(seen.changed).0 < started.0.saturating_sub(MARGIN);
-        let sha256 = sha256.filter(|_| settled);
+        let sha256 = sha256.filter(|_| is_settled(modified, seen.changed, started));
         let edited = (edited != modified).then_some(edited);
         (sha256.is_some() || edited.is_some()).then_some(Entry { seen, size, modified, sha256, edited })
     }
