@@ -100,14 +100,7 @@ impl Stage {
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
                 .map_err(|errno| refused(errno.into()))?;
         }
-        Ok(Incoming {
-            file,
-            name,
-            promise: promise.clone(),
-            hasher: Hasher::new(),
-            written: 0,
-            spare: Vec::new(),
-        })
+        Ok(Incoming::new(file, name, promise))
     }
 
     fn resume(&self, promise: &Promise, name: &str) -> io::Result<Option<Incoming>> {
@@ -118,20 +111,18 @@ impl Stage {
         if !ours || rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Ok(None);
         }
-        let mut incoming = Incoming {
-            file,
-            name: name.into(),
-            promise: promise.clone(),
-            hasher: Hasher::new(),
-            written: 0,
-            spare: Vec::new(),
-        };
+        let mut incoming = Incoming::new(file, name.into(), promise);
         incoming.read_back()?;
         Ok(Some(incoming))
     }
 }
 
 impl Incoming {
+    fn new(file: File, name: String, promise: &Promise) -> Incoming {
+        let (hasher, spare) = (Hasher::new(), Vec::new());
+        Incoming { file, name, promise: promise.clone(), hasher, written: 0, spare }
+    }
+
     /// How many bytes are there already; the next ones are written behind them.
     pub fn written(&self) -> u64 {
         self.written
