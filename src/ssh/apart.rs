@@ -6,6 +6,8 @@
 //! of them busy, or a disk that hangs, holds up no other client. Only the successors of a worn connection have other threads
 //! than the sync that they carry on with.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
@@ -24,14 +26,17 @@ where
     let run = move || {
         let _done = done;
         let Ok(runtime) = runtime() else { return };
-        if let Some(runtime) = &runtime.0 {
+        let to_its_end = || {
             runtime.block_on(async {
                 tokio::select! {
                     () = begin() => {}
                     _ = unwanted => {}
                 }
-            });
-        }
+            })
+        };
+        // A panic is an end like any other. And the runtime is not waited for: one of its threads may wait for a disk that hangs.
+        let _ = catch_unwind(AssertUnwindSafe(to_its_end));
+        runtime.shutdown_background();
     };
     if std::thread::Builder::new().name("connection".into()).spawn(run).is_ok() {
         let _ = ended.await;
@@ -39,21 +44,9 @@ where
     drop(wanted);
 }
 
-fn runtime() -> std::io::Result<Abandoned> {
+fn runtime() -> std::io::Result<Runtime> {
     let mut builder = Builder::new_multi_thread();
-    builder.worker_threads(1).max_blocking_threads(DISK_THREADS).thread_name("carrier").enable_all();
-    Ok(Abandoned(Some(builder.build()?)))
-}
-
-/// A runtime that nobody waits for when it is dropped, by a panic too: one of its threads may wait for a disk that hangs.
-struct Abandoned(Option<Runtime>);
-
-impl Drop for Abandoned {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
+    builder.worker_threads(1).max_blocking_threads(DISK_THREADS).thread_name("carrier").enable_all().build()
 }
 
 #[cfg(test)]
