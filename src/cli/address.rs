@@ -85,6 +85,14 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// How many of the two systems are this one, each with an end of the carrier in this process.
+    pub fn ends(&self) -> usize {
+        match self.one {
+            Root::Remote(_) => 1,
+            Root::Local(_) => 2,
+        }
+    }
+
     /// Gives `source` and `target`, in either order, their roles. Fails where both are remote.
     pub fn of(source: Root, target: Root) -> Result<Pair, AddressError> {
         match (source, target) {

@@ -73,16 +73,6 @@ pub(crate) enum Source {
     Server(Remote, Road),
 }
 
-impl Source {
-    /// How many ends of the carrier are in this process.
-    pub(super) fn ends(&self) -> usize {
-        match self {
-            Source::Folder(_) => 2,
-            Source::Server(..) => 1,
-        }
-    }
-}
-
 /// Runs one sync to its end, or to the user's interruption.
 pub(crate) fn sync_shown(
     source: Source,
@@ -91,7 +81,7 @@ pub(crate) fn sync_shown(
     progress: Arc<dyn Progress>,
 ) -> Result<Outcome, Stop> {
     let stop = Stop::new(ExitCode::Interrupted, "interrupted; run it again to go on where it stopped");
-    until_interrupted(source.ends(), stop, async {
+    until_interrupted(pair.ends(), stop, async {
         let local = open(pair, options, options.timeout, progress.clone()).await?;
         match source {
             Source::Server(remote, road) => {

@@ -41,7 +41,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, Stop> {
         Root::Remote(root) => Some(Road::prepare(root, &args.options.connect)?),
         Root::Local(_) => None,
     };
-    let runtime = runtime(if road.is_some() { 1 } else { 2 })?;
+    let runtime = runtime(args.pair.ends())?;
     let compare = async {
         match (&args.pair.one, road) {
             (Root::Remote(root), Some(road)) => {

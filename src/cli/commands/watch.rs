@@ -19,7 +19,7 @@ pub(crate) fn run(
     screen: &Arc<Screen>,
 ) -> Result<ExitCode, Stop> {
     let (watched, progress) = (Watched::default(), screen.clone() as Arc<dyn Progress>);
-    let ended = until_interrupted(source.ends(), Stop::new(ExitCode::Interrupted, "interrupted"), async {
+    let ended = until_interrupted(pair.ends(), Stop::new(ExitCode::Interrupted, "interrupted"), async {
         // A watch has time; whoever else syncs this folder gets it between two rounds.
         let local = open(pair, options, Duration::MAX, progress.clone()).await?;
         match source {
