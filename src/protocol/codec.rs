@@ -178,7 +178,7 @@ mod tests {
         use crate::core::base::{BaseContent, BaseEntry};
         use crate::core::path::Name;
         use crate::core::version::{Bits, Content, Standing, Version};
-        use crate::protocol::message::{FolderPart, Listed};
+        use crate::protocol::listed::{FolderPart, Listed};
         use crate::protocol::rows::Row;
         let decodes = |message: Message| decode(&encode(&message).unwrap()).is_ok();
         for (target, good) in

@@ -3,16 +3,14 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::core::age::{Timestamp, age_at};
+use crate::core::age::Timestamp;
 use crate::core::digest::Digest;
-use crate::core::path::{Name, RelPath};
+use crate::core::path::RelPath;
 use crate::core::policy::{ConflictPolicy, May, Policy};
 use crate::core::shown::Shown;
 use crate::core::side::Sides;
-use crate::core::snapshot::Node;
-use crate::core::span::Span;
-use crate::core::version::{Bits, Content, Standing, Version, target};
 
+use super::listed::FolderPart;
 use super::packed::Compress;
 use super::rows::Row;
 
@@ -233,102 +231,12 @@ pub enum Message {
 pub struct Begin {
     /// Half the round trip of the hello, in nanoseconds: ages closer than this are equal.
     pub uncertainty: i64,
+    /// Half the least round trip that System 2 has seen, in nanoseconds: what the line takes, whatever held up an answer.
+    pub delay: i64,
     /// System 2's clock at the moment of [`Welcome::clock`]. All its ages count from here.
     pub clock: Timestamp,
     /// The run id of the base that System 2 will use; none for a first meeting.
     pub base: Option<Id>,
-}
-
-/// Members of one folder on System 1.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct FolderPart {
-    /// The folder.
-    pub folder: RelPath,
-    /// Its members, or some of them, in name order.
-    pub members: Vec<(Name, Listed)>,
-    /// The other members, by spans.
-    pub spans: Vec<Span>,
-    /// More members or spans of the same folder follow in the next part.
-    pub more: bool,
-}
-
-/// One member of a folder on System 1.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Listed {
-    /// Something about which nothing may be concluded.
-    Unknown,
-    /// A regular file.
-    File {
-        /// Bytes.
-        size: u64,
-        /// SHA-256, where it is known.
-        sha256: Option<Digest>,
-        /// Permission bits.
-        bits: Bits,
-        /// Modification time.
-        modified: Timestamp,
-        /// Moment of the edit on System 1's clock, less the modification time.
-        edited: i64,
-    },
-    /// A symbolic link.
-    Link {
-        /// Its target.
-        #[serde(deserialize_with = "target")]
-        target: Box<[u8]>,
-        /// Modification time.
-        modified: Timestamp,
-        /// As for files.
-        edited: i64,
-    },
-    /// A folder.
-    Folder {
-        /// Permission bits.
-        bits: Bits,
-        /// Modification time.
-        modified: Timestamp,
-        /// Digest of everything below, where it is known.
-        digest: Option<Digest>,
-    },
-}
-
-impl Listed {
-    /// What System 2 learns of this path; System 1's clock at the hello was `now`.
-    pub fn standing(&self, now: Timestamp) -> Standing {
-        let (content, bits, modified, edited) = match self {
-            Listed::Unknown => return Standing::Unknown,
-            Listed::File { size, sha256, bits, modified, edited } => {
-                (Content::File { size: *size, sha256: *sha256 }, *bits, *modified, *edited)
-            }
-            Listed::Link { target, modified, edited } => {
-                (Content::Link { target: target.clone() }, Bits::of_mode(0o777), *modified, *edited)
-            }
-            Listed::Folder { bits, modified, .. } => (Content::Folder, *bits, *modified, 0),
-        };
-        let edited = Timestamp(modified.0.wrapping_add(edited));
-        Standing::Holds(Version { content, bits, modified, age: age_at(edited, now) })
-    }
-
-    /// What crosses the wire of a scanned entry.
-    pub fn of(node: &Node) -> Listed {
-        match node {
-            Node::Unknown(_) => Listed::Unknown,
-            Node::File(file) => Listed::File {
-                size: file.size,
-                sha256: file.sha256,
-                bits: file.bits,
-                modified: file.modified,
-                edited: file.edited.0.wrapping_sub(file.modified.0),
-            },
-            Node::Link(link) => Listed::Link {
-                target: link.target.clone(),
-                modified: link.modified,
-                edited: link.edited.0.wrapping_sub(link.modified.0),
-            },
-            Node::Folder(folder) => {
-                Listed::Folder { bits: folder.bits, modified: folder.modified, digest: folder.digest }
-            }
-        }
-    }
 }
 
 /// An item of the plan whose content a side needs.

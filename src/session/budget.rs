@@ -5,7 +5,8 @@ use crate::core::base::{BaseContent, BaseEntry};
 use crate::core::path::Name;
 use crate::core::span::Span;
 use crate::core::version::{Content, Standing};
-use crate::protocol::message::{Failure, Listed};
+use crate::protocol::listed::Listed;
+use crate::protocol::message::Failure;
 use crate::protocol::rows::Row;
 
 /// What the decoded versions or results of one peer may take in one run, in bytes: some four million paths that differ, or

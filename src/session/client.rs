@@ -35,7 +35,7 @@ use crate::core::reconcile::reconcile;
 use crate::core::settled::{Settled, leave_out, settled_rows};
 use crate::core::shown::Shown;
 use crate::core::side::{Side, Sides};
-use crate::protocol::message::{Begin, MAX_HAVE, Message};
+use crate::protocol::message::{MAX_HAVE, Message};
 use crate::protocol::rows::rows_of;
 use crate::replica::filter::Rules;
 use crate::replica::identity::Id;
@@ -148,11 +148,7 @@ impl Run<'_> {
     /// To its end; also what the scan saw, and learned since, where nothing else holds it any more.
     pub(super) async fn go(self, mut scanned: Scanned) -> Result<(Outcome, Option<Scanned>), SessionError> {
         let agreed = self.agreed()?;
-        let begin = Begin {
-            uncertainty: self.met.uncertainty,
-            clock: self.met.now.two,
-            base: agreed.as_ref().map(|agreed| agreed.run.0),
-        };
+        let begin = self.met.begin(agreed.as_ref().map(|agreed| agreed.run));
         self.control.send(&Message::Begin(begin)).await?;
         let Message::Top { digest, entries, problems, .. } = self.control.receive().await? else {
             return Err(SessionError::broke("it did not send its snapshot"));
@@ -323,12 +319,12 @@ impl Run<'_> {
             base: remembered.base.rows().len() as u64,
             guard: guard.as_ref().err().map(SessionError::refusal),
         };
-        work.packing = Packing::of(self.options.compress, self.met.uncertainty);
+        work.packing = Packing::of(self.options.compress, self.met.delay);
         work.arrange();
         let guard = work.guard(self.options.max_delete, entries, remembered.base.rows().len() as u64);
         self.control.send_list(rows_of(&comparison.tree), row_size, Message::Rows).await?;
         let idle = self.options.dry || guard.is_err();
-        let ahead = if idle { Ahead::new() } else { ahead(self.connection, &work, self.met.uncertainty)? };
+        let ahead = if idle { Ahead::new() } else { ahead(self.connection, &work, self.met.delay)? };
         self.control.send(&compared(&work, &guard)).await?;
         if !idle {
             work.make_ahead();
@@ -346,7 +342,7 @@ impl Run<'_> {
 
         let fetch = work.prepare(run)?;
         let work = Arc::new(work);
-        let pumped = pump(self.connection, &work, needs.needs, fetch, ahead, self.met.uncertainty);
+        let pumped = pump(self.connection, &work, needs.needs, fetch, ahead, self.met.delay);
         let pumped = primer::hearing(self.control, &work, primer::telling(self.control, &work, pumped));
         self.control.busily(self.control.patiently(pumped)).await?;
         self.progress.event(&Event::Committing);

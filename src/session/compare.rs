@@ -21,7 +21,8 @@ use crate::core::side::Sides;
 use crate::core::snapshot::{Folder, Node, Snapshot};
 use crate::core::span::covers;
 use crate::core::version::Standing;
-use crate::protocol::message::{FolderPart, Listed, MAX_HAVE, MAX_PATHS, MAX_SPANS, Message};
+use crate::protocol::listed::{FolderPart, Listed};
+use crate::protocol::message::{MAX_HAVE, MAX_PATHS, MAX_SPANS, Message};
 
 /// What System 2 holds the listing of System 1 against.
 pub(crate) struct Own<'a> {

@@ -33,6 +33,11 @@ impl Control {
         Control { connection, pulse }
     }
 
+    /// What the line took for a request and its answer during the login, in nanoseconds; at the client only.
+    pub(crate) fn round_trip(&self) -> Option<i64> {
+        self.connection.round_trip().and_then(|trip| i64::try_from(trip.as_nanos()).ok())
+    }
+
     pub(crate) async fn send(&self, message: &Message) -> Result<(), SessionError> {
         self.send_bytes(codec::encode(message)?).await
     }

@@ -7,7 +7,7 @@ use super::local::Local;
 use super::options::Options;
 use crate::core::age::Timestamp;
 use crate::core::side::Sides;
-use crate::protocol::message::{Hello, Message, Welcome};
+use crate::protocol::message::{Begin, Hello, Message, Welcome};
 use crate::protocol::{codec, extension};
 use crate::replica::filter::Rules;
 use crate::replica::identity::Id;
@@ -18,12 +18,20 @@ pub(crate) struct Met {
     /// Both clocks at the hello.
     pub(crate) now: Sides<Timestamp>,
     pub(crate) uncertainty: i64,
+    /// Half the least round trip, in nanoseconds. A side that is busy, or its machine, may have held up the welcome.
+    pub(crate) delay: i64,
 }
 
 impl Met {
     /// System 1's root.
     pub(crate) fn peer(&self) -> Option<Id> {
         self.welcome.root.map(Id)
+    }
+
+    /// What both sides must share, where this one uses the base of that run.
+    pub(crate) fn begin(&self, base: Option<Id>) -> Begin {
+        let base = base.map(|run| run.0);
+        Begin { uncertainty: self.uncertainty, delay: self.delay, clock: self.now.two, base }
     }
 }
 
@@ -89,6 +97,30 @@ impl Said<'_> {
         let held = i64::try_from(welcome.held).unwrap_or(i64::MAX);
         let uncertainty = received.0.saturating_sub(sent.0).saturating_sub(held).max(0) / 2;
         let now = Sides { one: welcome.clock, two: Timestamp(sent.0.saturating_add(uncertainty)) };
-        Ok(Met { welcome, now, uncertainty })
+        let delay = least(uncertainty, control.round_trip());
+        Ok(Met { welcome, now, uncertainty, delay })
+    }
+}
+
+/// Half the least round trip. Both ends scan by the time of the welcome, and on a busy machine it may wait for a processor
+/// longer than for the line; nothing makes an answer come earlier than the line allows.
+fn least(uncertainty: i64, login: Option<i64>) -> i64 {
+    login.map_or(uncertainty, |trip| uncertainty.min(trip / 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::packed::Compress;
+    use crate::session::packing::Packing;
+
+    #[test]
+    fn a_welcome_that_was_held_up_does_not_make_the_line_a_slow_one() {
+        let ms = 1_000_000;
+        let of = |welcome, login| Packing::of(Compress::Auto, least(welcome * ms / 2, login));
+        assert_eq!(of(30, Some(ms / 5)), Packing::Off);
+        assert_eq!(of(1, Some(30 * ms)), Packing::Off);
+        assert_eq!(of(30, Some(31 * ms)), Packing::Sampled);
+        assert_eq!(of(30, None), Packing::Sampled);
     }
 }

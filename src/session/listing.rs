@@ -7,7 +7,8 @@ use super::error::SessionError;
 use crate::core::path::{Name, RelPath};
 use crate::core::snapshot::{Folder, Node, Snapshot};
 use crate::core::span::{covers, members, spans};
-use crate::protocol::message::{FolderPart, Half, Listed, Message, NO_DIGEST, UNKNOWN};
+use crate::protocol::listed::{FolderPart, Listed};
+use crate::protocol::message::{Half, Message, NO_DIGEST, UNKNOWN};
 
 /// Messages are cut at about this many bytes.
 const FULL: usize = 256 * 1024;

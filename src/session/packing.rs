@@ -30,12 +30,12 @@ pub(crate) enum Packing {
 }
 
 impl Packing {
-    /// What the user's wish means on a link whose half round trip is `uncertainty`, in nanoseconds.
-    pub(crate) fn of(wish: Compress, uncertainty: i64) -> Packing {
+    /// What the user's wish means on a link whose half round trip is `delay`, in nanoseconds.
+    pub(crate) fn of(wish: Compress, delay: i64) -> Packing {
         match wish {
             Compress::Never => Packing::Off,
             Compress::Always => Packing::Every,
-            Compress::Auto if uncertainty >= SLOW => Packing::Sampled,
+            Compress::Auto if delay >= SLOW => Packing::Sampled,
             Compress::Auto => Packing::Off,
         }
     }

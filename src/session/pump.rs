@@ -19,8 +19,8 @@ use bytes::Bytes;
 
 /// How many files may be in flight in each direction: enough to fill a round trip with small files, but no
 /// more, because every channel in flight costs the carrier time.
-fn in_flight(uncertainty: i64) -> usize {
-    let round_trip_ms = usize::try_from(2 * uncertainty / 1_000_000).unwrap_or(0);
+fn in_flight(delay: i64) -> usize {
+    let round_trip_ms = usize::try_from(2 * delay / 1_000_000).unwrap_or(0);
     (round_trip_ms * 20).clamp(64, 1024)
 }
 
@@ -30,9 +30,9 @@ pub(crate) const LARGE_IN_FLIGHT: usize = 32;
 
 /// Asks for the first channels of what this side needs before anybody has agreed to anything, where no file goes the
 /// other way before: they are open when they are needed, a round trip earlier.
-pub(crate) fn ahead(connection: &Connection, work: &Work, uncertainty: i64) -> Result<Ahead, SessionError> {
+pub(crate) fn ahead(connection: &Connection, work: &Work, delay: i64) -> Result<Ahead, SessionError> {
     let items = 0..work.plan.items.len() as u32;
-    let first = if items.into_iter().any(|item| work.sends(item)) { 0 } else { in_flight(uncertainty) };
+    let first = if items.into_iter().any(|item| work.sends(item)) { 0 } else { in_flight(delay) };
     let mut large = 0;
     let ask = |&item: &usize| {
         let need = Need { item: item as u32, have: 0 };
@@ -88,12 +88,12 @@ pub(crate) async fn pump(
     theirs: Vec<Need>,
     ours: Vec<Need>,
     ahead: Ahead,
-    uncertainty: i64,
+    delay: i64,
 ) -> Result<(), SessionError> {
     let lane = |ahead, large: fn(&Work, u32) -> bool, head| Lane {
         connection: connection.clone(),
         work: work.clone(),
-        limit: in_flight(uncertainty),
+        limit: in_flight(delay),
         ahead,
         head,
         large,

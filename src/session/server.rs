@@ -300,7 +300,7 @@ impl Half<'_> {
         let wanted = wanted(&work.plan, Side::One, &work.scanned, self.begin.base.is_none());
         let hashes = ask_hashes(control, &wanted.peer).await?;
         work.learn(wanted, hashes).await?;
-        work.packing = Packing::of(wish.compress, self.begin.uncertainty);
+        work.packing = Packing::of(wish.compress, self.begin.delay);
         work.arrange();
         let limit: MaxDelete =
             wish.max_delete.parse().map_err(|_| SessionError::broke("it set no limit on deletions"))?;

@@ -6,7 +6,7 @@ use super::error::SessionError;
 use crate::core::path::Name;
 use crate::core::snapshot::Folder;
 use crate::core::span::{Span, differing};
-use crate::protocol::message::Listed;
+use crate::protocol::listed::Listed;
 
 /// See the module.
 #[derive(Default)]

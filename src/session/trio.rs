@@ -3,7 +3,7 @@
 use crate::core::base::{BaseEntry, BaseMember, members_of};
 use crate::core::path::{Name, RelPath};
 use crate::core::snapshot::{Folder, Node};
-use crate::protocol::message::Listed;
+use crate::protocol::listed::Listed;
 
 /// One name in a folder, on System 1, on System 2 and in the base.
 pub(crate) struct Trio<'a> {

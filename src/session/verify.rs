@@ -16,7 +16,7 @@ use crate::core::merge::Fork;
 use crate::core::path::RelPath;
 use crate::core::side::Sides;
 use crate::core::version::Standing;
-use crate::protocol::message::{Begin, MAX_HAVE, Message};
+use crate::protocol::message::{MAX_HAVE, Message};
 use crate::replica::filter::Rules;
 use crate::replica::scan::is_nested_state;
 use crate::ssh::Connection;
@@ -63,8 +63,7 @@ pub async fn verify(
             .map_err(|error| SessionError::Protocol(error.to_string()))?;
         let mut scanned = local.scan(vec![rules, theirs], options.checksum, progress.clone()).done().await?;
         local.hash_whole(&mut scanned).await?;
-        let begin = Begin { uncertainty: met.uncertainty, clock: met.now.two, base: None };
-        control.send(&Message::Begin(begin)).await?;
+        control.send(&Message::Begin(met.begin(None))).await?;
         let Message::Top { digest, entries, problems, .. } = control.receive().await? else {
             return Err(SessionError::broke("it did not send its snapshot"));
         };

@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
 use russh::client;
@@ -170,10 +170,12 @@ impl Dialer {
         handle: Arc<client::Handle<Visitor>>,
     ) -> Result<(), ConnectError> {
         let failed = |error: &dyn std::fmt::Display| ConnectError::Protocol(error.to_string());
+        let asked = Instant::now();
         let opened = handle.channel_open_session().await.map_err(|error| match error {
             russh::Error::ChannelOpenFailure(why) => ConnectError::Refused(why.description().to_lowercase()),
             other => failed(&other),
         })?;
+        let _ = link.round_trip.set(asked.elapsed());
         let (_, half) = opened.split();
         let port = Port::Client(handle, half);
         port.subsystem(SUBSYSTEM).await.map_err(|error| failed(&error))?;

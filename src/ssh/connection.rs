@@ -1,6 +1,7 @@
 //! One sync's carrier, whichever SSH connection carries it at the moment.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -164,6 +165,11 @@ impl Connection {
     /// Bytes on the wire so far, of all its SSH connections: sent, received.
     pub fn traffic(&self) -> (u64, u64) {
         self.inner().traffic()
+    }
+
+    /// How long the server took to answer a request that it answers at once, as part of the login; at the client only.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.inner().newest().ok()?.link.round_trip.get().copied()
     }
 
     /// A number that changes whenever the peer gives a sign of life: a control message, an acknowledgement, data of a

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore};
@@ -59,6 +60,8 @@ pub(super) struct Link {
     pub(super) opened: AtomicU64,
     /// Signs of life from the peer so far: data on the link or on a channel. SSH's own keepalives are none.
     heard: AtomicU64,
+    /// What a request that the server answers at once took, at the client.
+    pub(super) round_trip: OnceLock<Duration>,
     pub(super) owner: OnceLock<Weak<Inner>>,
 }
 
@@ -82,6 +85,7 @@ impl Link {
             opening: AtomicU64::new(0),
             opened: AtomicU64::new(0),
             heard: AtomicU64::new(0),
+            round_trip: OnceLock::new(),
             owner: OnceLock::new(),
         };
         link.outbox.post(Frame::Hello(windows));

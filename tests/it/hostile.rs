@@ -17,9 +17,8 @@ use syncfiles::protocol::codec::{
     decode, decode_hello, decode_welcome, encode, encode_hello, encode_welcome,
 };
 use syncfiles::protocol::frame::{How, Opening as HeadOf, put_end};
-use syncfiles::protocol::message::{
-    Begin, Failure, FolderPart, Hello, Listed, Message, NO_DIGEST, Need, Refusal, Welcome, Wish,
-};
+use syncfiles::protocol::listed::{FolderPart, Listed};
+use syncfiles::protocol::message::{Begin, Failure, Hello, Message, NO_DIGEST, Need, Refusal, Welcome, Wish};
 use syncfiles::protocol::primer::{MAX_PRIMER, Priming};
 use syncfiles::protocol::rows::{Row, tree_of};
 use syncfiles::session::progress::{Event, Outcome, Progress, Silent};
@@ -447,7 +446,7 @@ fn refused_shown<F: Future<Output = ()>>(
 }
 
 fn begin() -> Message {
-    Message::Begin(Begin { uncertainty: 0, clock: Timestamp(0), base: None })
+    Message::Begin(Begin { uncertainty: 0, delay: 0, clock: Timestamp(0), base: None })
 }
 
 #[test]

@@ -17,8 +17,9 @@ use syncfiles::protocol::frame::{
     Frame, FrameReader, How, Opening, data_head, put_abort, put_again, put_blocks, put_copy, put_end,
     put_grid,
 };
+use syncfiles::protocol::listed::{FolderPart, Listed};
 use syncfiles::protocol::message::{
-    Begin, Failure, FolderPart, Hello, Keep, Listed, Message, Need, Refusal, Room, Unhashed, Welcome, Wish,
+    Begin, Failure, Hello, Keep, Message, Need, Refusal, Room, Unhashed, Welcome, Wish,
 };
 use syncfiles::protocol::packed::{Compress, put_packed};
 use syncfiles::protocol::primer::{Primer, Priming, put_primed};
@@ -140,8 +141,8 @@ fn messages() -> Vec<(Message, &'static str)> {
     vec![
         (Message::Refuse(refusal()), "00 1b 02 6e6f"),
         (
-            Message::Begin(Begin { uncertainty: 1, clock: Timestamp(-2), base: Some([9; 16]) }),
-            "01 02 03 01 09*16",
+            Message::Begin(Begin { uncertainty: 1, delay: 3, clock: Timestamp(-2), base: Some([9; 16]) }),
+            "01 02 06 03 01 09*16",
         ),
         (
             Message::Top {
