@@ -20,11 +20,29 @@ use super::version::{Standing, Version};
 /// Decides every path of `fork`. A comparison that only a missing hash could decide counts as a difference: see
 /// [`undecided`](super::question::undecided).
 pub fn reconcile(fork: &Fork, policy: &Policy) -> Plan {
-    let mut judge = Judge { policy, may: policy.may, items: Vec::new() };
+    let mut judge = Judge { policy, may: policy.may, items: Vec::with_capacity(below(fork)) };
     if fork.shape() != Shape::Unknown {
         judge.members(&RelPath::root(), fork);
     }
-    Plan { items: judge.items.into_iter().flatten().collect() }
+    let mut items = judge.items;
+    items.retain(|item| !is_reserved(item));
+    Plan { items }
+}
+
+/// How many paths there are below one. Items are large: a plan of many is not to be moved again and again as it grows.
+fn below(fork: &Fork) -> usize {
+    fork.members.iter().map(|(_, member)| 1 + below(member)).sum()
+}
+
+/// The place of an item that is decided later, if ever. The root itself is never decided.
+fn reserved() -> Item {
+    let (saw, act) = (Sides::default(), Sides::default());
+    let suppressed = Sides { one: false, two: false };
+    Item { path: RelPath::root(), saw, act, suppressed, why: Why::Agreed, settles: Settles::Keep }
+}
+
+fn is_reserved(item: &Item) -> bool {
+    item.path.is_root()
 }
 
 /// Merges two snapshots and reconciles them; `now` is each side's clock at the hello.
@@ -59,7 +77,7 @@ struct Judge<'a> {
     /// What each side accepts; nothing inside a subtree that is suppressed as a whole.
     may: Sides<May>,
     /// A folder's place is reserved before its members decide what becomes of it.
-    items: Vec<Option<Item>>,
+    items: Vec<Item>,
 }
 
 impl Judge<'_> {
@@ -90,7 +108,7 @@ impl Judge<'_> {
         if shape == Shape::Unknown {
             return Left { survivors: false, unknown: true };
         }
-        self.items.push(None);
+        self.items.push(reserved());
         if let Shape::Clash(folder, both) = shape {
             self.clash(slot, path, fork, folder, both);
             return Left { survivors: true, unknown: false };
@@ -215,7 +233,7 @@ impl Judge<'_> {
                 Standing::Holds(version) => Some(copy(side, version, Why::New)),
             };
             let slot = self.items.len();
-            self.items.push(None);
+            self.items.push(reserved());
             self.settle(slot, path.clone(), member, decision);
             self.follow(&path, member, side, lost);
         }
@@ -238,7 +256,7 @@ impl Judge<'_> {
             }
         };
         let slot = self.items.len();
-        self.items.push(None);
+        self.items.push(reserved());
         self.members(&path, fork);
         self.settle(slot, path, fork, decision);
     }
@@ -260,6 +278,6 @@ impl Judge<'_> {
                 settles = Settles::Keep;
             }
         }
-        self.items[slot] = Some(Item { path, saw: fork.standings(), act, suppressed, why, settles });
+        self.items[slot] = Item { path, saw: fork.standings(), act, suppressed, why, settles };
     }
 }
