@@ -353,10 +353,13 @@ impl Run<'_> {
         );
         let (theirs, ours) = (theirs?, ours?);
         let results = Sides { one: &theirs, two: &ours };
-        account(&work, &results, outcome, &*self.progress);
         rows.extend(work.base_rows(&results));
         let settled = work.scanned.snapshot.digest.filter(|_| whole);
-        self.commit(run, settled, rows, remembered, walked).await?;
+        // The base is written, on its own thread, while what was done is told: with many files both take a while.
+        let (committed, ()) = tokio::join!(self.commit(run, settled, rows, remembered, walked), async {
+            account(&work, &results, outcome, &*self.progress);
+        });
+        committed?;
         self.control.send(&Message::Done).await?;
         if !self.options.watch {
             // Nothing more is to be said: the connection of many files, which takes a while to be taken down, goes meanwhile.
