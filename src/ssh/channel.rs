@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use russh::ChannelId;
 
 use super::error::CarrierError;
 use super::flow::charge;
@@ -45,6 +46,12 @@ impl Channel {
     pub(super) fn new(lane: Arc<Lane>, port: Port) -> Self {
         let ends = Arc::new(Ends { lane, port: Some(port) });
         Self { reader: ChannelReader(ends.clone()), writer: ChannelWriter(ends) }
+    }
+
+    /// A channel on which this end, the client, has said all that it is going to say.
+    pub(super) fn listening(lane: Arc<Lane>, id: ChannelId) -> Self {
+        lane.finished.store(true, Ordering::Release);
+        Self::new(lane, Port::Listening(id))
     }
 
     /// At the server, once all is sent that the client can want: drops the channel without telling the client that it is given
@@ -156,8 +163,14 @@ impl Drop for Ends {
         let link = self.lane.link.clone();
         match port {
             Port::Client(..) => {
+                self.lane.release();
                 link.leave(&self.lane);
                 port.close_soon(&link);
+            }
+            Port::Listening(id) => {
+                self.lane.desert();
+                link.leave(&self.lane);
+                link.errands.close(id, self.lane.clone());
             }
             Port::Server(..) => {
                 self.lane.desert();

@@ -4,16 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use russh::client;
 
 use super::channel::Channel;
 use super::client::Dialer;
 use super::error::{CarrierError, ConnectError};
 use super::flow::charge;
 use super::frame::{MAX_FIRST, MAX_MESSAGE};
+use super::link::Link;
 use super::mailbox::Mail;
 use super::opening::Opening;
 use super::pace::Pace;
 use super::trunk::{Inner, Trunk};
+use super::visitor::Visitor;
 
 /// A handle to a sync's carrier, the same at both ends. Clones share it; when the last is dropped the connection is closed,
 /// and with it every channel.
@@ -68,13 +71,31 @@ impl Connection {
     /// # Errors
     /// `first` is too long, the connection ended, or this is the server's end.
     pub fn ask(&self, first: &[u8]) -> Result<Opening, CarrierError> {
+        self.opening(first, Opening::new)
+    }
+
+    /// As [`ask`](Self::ask), for a channel on which this end says nothing more than `first`. It costs less, but the request may
+    /// wait until the server says something, as it is about to wherever a request was made before: for one channel after
+    /// the other, not for the first ones.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub fn ask_to_listen(&self, first: &[u8]) -> Result<Opening, CarrierError> {
+        self.opening(first, Opening::listening)
+    }
+
+    fn opening(
+        &self,
+        first: &[u8],
+        new: impl FnOnce(Arc<Link>, Arc<client::Handle<Visitor>>, &[u8]) -> Opening,
+    ) -> Result<Opening, CarrierError> {
         if first.len() > MAX_FIRST {
             return Err(CarrierError::TooLarge(first.len()));
         }
         let inner = self.inner();
         inner.recycle_if_due();
         let (link, handle) = inner.newest_to_open()?;
-        Ok(Opening::new(link, handle, first))
+        Ok(new(link, handle, first))
     }
 
     /// The next channel that the client opened; at the server only. `None` once the connection has ended.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore};
 
+use super::errands::Errands;
 use super::error::CarrierError;
 use super::flow::{Flow, MESSAGE_WINDOW, Windows};
 use super::frame::Frame;
@@ -37,6 +38,8 @@ pub(super) struct Link {
     pub(super) ledger: Ledger,
     pub(super) outbox: Outbox,
     pub(super) mailbox: Mailbox,
+    /// What the client's session is to do at its next turn.
+    pub(super) errands: Errands,
     /// What may still be sent on all channels together.
     pub(super) credit: Semaphore,
     /// What may still be sent of control messages: apart from files, so that neither waits for the other.
@@ -73,6 +76,7 @@ impl Link {
             ledger: Ledger::new(windows),
             outbox: Outbox::default(),
             mailbox: Mailbox::default(),
+            errands: Errands::default(),
             credit: Semaphore::new(0),
             message_credit: Semaphore::new(MESSAGE_WINDOW as usize),
             greeting: OnceLock::new(),
@@ -109,6 +113,7 @@ impl Link {
         self.message_credit.close();
         let lanes: Vec<_> = locked(&self.lanes).drain().map(|(_, lane)| lane).collect();
         locked(&self.senders).clear();
+        self.errands.end();
         lanes.iter().for_each(|lane| lane.end(cause.clone()));
         self.mailbox.ring();
         self.line.cut();
@@ -248,10 +253,9 @@ impl Link {
         self.opening.load(Ordering::SeqCst) == 0 && locked(&self.lanes).is_empty()
     }
 
-    /// This end is the client and closes the channel. What it sent stays owed until acknowledged.
+    /// This end is the client and is about to close the channel. What it sent stays owed until acknowledged.
     pub(super) fn leave(&self, lane: &Lane) {
         locked(&self.lanes).remove(&lane.number);
-        lane.release();
         lane.end(CarrierError::Closed);
         if lane.settled() {
             locked(&self.senders).remove(&lane.id());

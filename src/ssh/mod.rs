@@ -2,8 +2,8 @@
 //!
 //! A [`Connection`] carries one sync: ordered control messages, and channels of bytes, over russh. Reading order: `socket`
 //! (the stream russh gets), `flow` (how much may be under way), `frame` (the link channel's bytes), `lane` (one channel's
-//! accounts), `ledger`, `outbox`, `mailbox` and `link` (one SSH connection), `port` (russh's sending end), `pace`, `channel`,
-//! `opening`, `trunk` and `connection` (what callers hold), `client`, `visitor`, `login`, `identities` and `agent`, `server`,
+//! accounts), `ledger`, `outbox`, `mailbox`, `errands` and `link` (one SSH connection), `port` (russh's sending end), `pace`,
+//! `channel`, `opening`, `trunk` and `connection` (what callers hold), `client`, `visitor`, `login`, `identities` and `agent`, `server`,
 //! `apart`, `principal`, `slot` and `guest` (the two ends), `recycle` (a fresh SSH connection behind the same `Connection`).
 
 mod agent;
@@ -11,6 +11,7 @@ mod apart;
 mod channel;
 mod client;
 mod connection;
+mod errands;
 mod error;
 mod flow;
 mod frame;

@@ -19,6 +19,8 @@ use super::visitor::Visitor;
 pub(super) enum Port {
     /// A channel of the client's session.
     Client(Arc<client::Handle<Visitor>>, ChannelWriteHalf<client::Msg>),
+    /// A channel of the client's session on which nothing is sent; it is closed by an [errand](super::errands).
+    Listening(ChannelId),
     /// A channel of the server's session.
     Server(server::Handle, ChannelId),
 }
@@ -32,7 +34,7 @@ impl Port {
     pub(super) fn number(&self) -> u32 {
         match self {
             Self::Client(_, half) => half.id().number(),
-            Self::Server(_, id) => id.number(),
+            Self::Listening(id) | Self::Server(_, id) => id.number(),
         }
     }
 
@@ -40,6 +42,7 @@ impl Port {
     pub(super) async fn data(&self, bytes: Bytes) -> Result<(), CarrierError> {
         match self {
             Self::Client(handle, half) => handle.data(half.id(), bytes).await.map_err(gone),
+            Self::Listening(_) => Err(CarrierError::Finished),
             Self::Server(handle, id) => handle.data(*id, bytes).await.map_err(gone),
         }
     }
@@ -48,6 +51,7 @@ impl Port {
     pub(super) async fn subsystem(&self, name: &str) -> Result<(), CarrierError> {
         match self {
             Self::Client(_, half) => half.request_subsystem(false, name).await.map_err(gone),
+            Self::Listening(_) => Err(CarrierError::Finished),
             Self::Server(..) => Err(CarrierError::Protocol("only the client opens channels")),
         }
     }
@@ -56,6 +60,7 @@ impl Port {
     pub(super) async fn eof(&self) -> Result<(), CarrierError> {
         match self {
             Self::Client(_, half) => half.eof().await.map_err(gone),
+            Self::Listening(_) => Err(CarrierError::Finished),
             Self::Server(handle, id) => handle.eof(*id).await.map_err(gone),
         }
     }
@@ -64,6 +69,7 @@ impl Port {
     pub(super) async fn close(&self) -> Result<(), CarrierError> {
         match self {
             Self::Client(_, half) => half.close().await.map_err(gone),
+            Self::Listening(_) => Err(CarrierError::Finished),
             Self::Server(handle, id) => handle.close(*id).await.map_err(gone),
         }
     }
@@ -73,6 +79,7 @@ impl Port {
         let reason = Disconnect::ByApplication;
         let _ = match self {
             Self::Client(handle, _) => handle.disconnect(reason, "done", "").await,
+            Self::Listening(_) => Ok(()),
             Self::Server(handle, _) => handle.disconnect(reason, "done".into(), String::new()).await,
         };
     }

@@ -78,6 +78,21 @@ impl Visitor {
     fn judge(&self, result: Result<(), CarrierError>) -> Result<(), Stop> {
         result.inspect_err(|cause| self.link.fail(cause.clone())).map_err(Stop::from)
     }
+
+    /// Takes in bytes of a channel.
+    fn arrived(&self, id: ChannelId, data: &[u8]) -> Result<(), Stop> {
+        if self.link_number == Some(id.number()) {
+            return match self.link.arrive(data) {
+                Ok(rest) if rest.is_empty() => Ok(()),
+                Ok(_) => self.judge(Err(CarrierError::Protocol("a frame that only clients send"))),
+                Err(cause) => self.judge(Err(cause)),
+            };
+        }
+        match self.link.lane(id.number()) {
+            Some(lane) => self.judge(lane.arrive(data, charge(data.len()))),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Every channel that a server tries to open is refused.
@@ -130,28 +145,36 @@ impl client::Handler for Visitor {
         id: ChannelId,
         _: u32,
         _: u32,
-        _: &mut Session,
+        session: &mut Session,
     ) -> Result<(), Stop> {
         if self.link_number.is_none() {
             self.link_number = Some(id.number());
             return Ok(());
         }
-        self.link.enter(&Lane::new(id.number(), 0, self.link.clone()));
-        Ok(())
+        match self.link.errands.answered(id.number()) {
+            Some(asked) => asked.opened(&self.link, id),
+            None => self.link.enter(&Lane::new(id.number(), 0, self.link.clone())),
+        }
+        Ok(self.link.errands.run(session)?)
     }
 
-    async fn data(&mut self, id: ChannelId, data: &[u8], _: &mut Session) -> Result<(), Stop> {
-        if self.link_number == Some(id.number()) {
-            return match self.link.arrive(data) {
-                Ok(rest) if rest.is_empty() => Ok(()),
-                Ok(_) => self.judge(Err(CarrierError::Protocol("a frame that only clients send"))),
-                Err(cause) => self.judge(Err(cause)),
-            };
+    async fn channel_open_failure(
+        &mut self,
+        id: ChannelId,
+        _: ChannelOpenFailure,
+        why: &str,
+        _: &str,
+        session: &mut Session,
+    ) -> Result<(), Stop> {
+        if let Some(asked) = self.link.errands.answered(id.number()) {
+            asked.refused(&self.link, why);
         }
-        match self.link.lane(id.number()) {
-            Some(lane) => self.judge(lane.arrive(data, charge(data.len()))),
-            None => Ok(()),
-        }
+        Ok(self.link.errands.run(session)?)
+    }
+
+    async fn data(&mut self, id: ChannelId, data: &[u8], session: &mut Session) -> Result<(), Stop> {
+        self.arrived(id, data)?;
+        Ok(self.link.errands.run(session)?)
     }
 
     async fn channel_eof(&mut self, id: ChannelId, _: &mut Session) -> Result<(), Stop> {
@@ -161,13 +184,13 @@ impl client::Handler for Visitor {
         Ok(())
     }
 
-    async fn channel_close(&mut self, id: ChannelId, _: &mut Session) -> Result<(), Stop> {
+    async fn channel_close(&mut self, id: ChannelId, session: &mut Session) -> Result<(), Stop> {
         if self.link_number == Some(id.number()) {
             let cause = if self.link.farewell() { CarrierError::Closed } else { CarrierError::Abandoned };
             return self.judge(Err(cause));
         }
         self.link.peer_closed(id.number());
-        Ok(())
+        Ok(self.link.errands.run(session)?)
     }
 
     async fn disconnected(&mut self, reason: DisconnectReason<Stop>) -> Result<(), Stop> {

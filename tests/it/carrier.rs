@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use crate::support::STUCK;
 
 /// Guards against hangs; nothing is measured by it.
-async fn in_time<T>(doing: impl Future<Output = T>) -> T {
+pub(crate) async fn in_time<T>(doing: impl Future<Output = T>) -> T {
     tokio::time::timeout(STUCK, doing).await.expect("the test hangs")
 }
 
@@ -51,7 +51,7 @@ fn server_config(allowed: &PrivateKey, flow: &Flow) -> ServerConfig {
 }
 
 /// A running server on a port of its own.
-struct Site {
+pub(crate) struct Site {
     address: SocketAddr,
     key: Arc<PrivateKey>,
     stop: Option<oneshot::Sender<()>>,
@@ -78,7 +78,7 @@ impl Site {
         connect(client_config(Login::Keys(vec![self.key.clone()]), flow), tcp(self.address)).await
     }
 
-    async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         drop(self.stop.take());
         self.running.await.unwrap();
     }
@@ -93,7 +93,7 @@ fn tcp(address: SocketAddr) -> impl syncfiles::ssh::Dial {
 }
 
 /// Both ends of a carrier over TCP.
-async fn tcp_pair(flow: &Flow) -> (Connection, Connection, Site) {
+pub(crate) async fn tcp_pair(flow: &Flow) -> (Connection, Connection, Site) {
     let (seen, mut arriving) = mpsc::unbounded_channel();
     let handler = move |connection: Connection, _: Peer| {
         let seen = seen.clone();
@@ -108,7 +108,7 @@ async fn tcp_pair(flow: &Flow) -> (Connection, Connection, Site) {
 }
 
 /// Both ends of a carrier over memory.
-async fn memory_pair(flow: &Flow) -> (Connection, Connection) {
+pub(crate) async fn memory_pair(flow: &Flow) -> (Connection, Connection) {
     memory_pair_through(flow, |stream| stream).await
 }
 
@@ -142,14 +142,14 @@ async fn memory_pair_through(
 }
 
 /// Bytes that differ from place to place.
-fn pattern(length: usize, salt: u64) -> Bytes {
+pub(crate) fn pattern(length: usize, salt: u64) -> Bytes {
     let block: Vec<u8> = (0..8191u64).map(|i| (i.wrapping_mul(31).wrapping_add(salt) >> 3) as u8).collect();
     let mut all = block.repeat(length / block.len() + 1);
     all.truncate(length);
     all.into()
 }
 
-async fn read_all(channel: &mut Channel) -> Result<Vec<u8>, CarrierError> {
+pub(crate) async fn read_all(channel: &mut Channel) -> Result<Vec<u8>, CarrierError> {
     let mut all = Vec::new();
     while let Some(chunk) = channel.reader.next().await? {
         all.extend_from_slice(&chunk);

@@ -23,6 +23,7 @@ mod house;
 mod hub;
 mod keys;
 mod kills;
+mod listening;
 mod moves;
 mod odd_meetings;
 mod openssh;
