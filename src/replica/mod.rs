@@ -13,6 +13,7 @@ pub mod history;
 pub mod identity;
 pub mod incoming;
 pub mod index;
+mod leftovers;
 mod list;
 pub mod lock;
 pub mod old_blocks;

@@ -19,6 +19,7 @@ use thiserror::Error;
 
 use super::fault;
 use super::identity::Id;
+use super::leftovers::{clear, is_recorded, remove_if_empty};
 use super::rename::{At, to_absent};
 use super::root::{Kind, Root, Stat};
 use super::system;
@@ -303,46 +304,6 @@ pub(crate) fn times(modified: Timestamp) -> Timestamps {
 
 pub(crate) fn failed(act: &'static str) -> impl Fn(io::Error) -> StageError {
     move |source| StageError::Io { act, source }
-}
-
-/// Whether an entry is what its name says that a run staged.
-fn is_recorded(name: &[u8], stat: &Stat) -> bool {
-    let hex = |digits: &[u8]| {
-        std::str::from_utf8(digits).ok().and_then(|digits| u128::from_str_radix(digits, 16).ok())
-    };
-    let Some((&kind, rest)) = name.split_first() else { return false };
-    let mut parts = rest.splitn(2, |&byte| byte == b'-');
-    let number = parts.next().and_then(hex);
-    let size = parts.next().map(hex);
-    match (kind, number, size) {
-        (b's' | b'r', Some(_), Some(Some(size))) => {
-            stat.kind == Kind::File && stat.links == 1 && u128::from(stat.size) <= size
-        }
-        (b'l', Some(_), None) => stat.kind == Kind::Link,
-        (b'd', Some(_), None) => stat.kind == Kind::Folder,
-        _ => false,
-    }
-}
-
-/// Removes what a run staged and nobody changed. False for anything else: it is left.
-fn clear(folder: &Root, name: &[u8]) -> io::Result<bool> {
-    let at = At { folder: folder.as_fd(), name };
-    let Some(stat) = at.stat()? else { return Ok(true) };
-    if !is_recorded(name, &stat) {
-        return Ok(false);
-    }
-    match if stat.kind == Kind::Folder { at.rmdir() } else { at.unlink() } {
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
-        removed => removed.map(|()| true),
-    }
-}
-
-fn remove_if_empty(parent: &Root, name: &[u8]) -> io::Result<()> {
-    use io::ErrorKind::{DirectoryNotEmpty, NotFound};
-    match (At { folder: parent.as_fd(), name }).rmdir() {
-        Err(error) if matches!(error.kind(), DirectoryNotEmpty | NotFound) => Ok(()),
-        removed => removed,
-    }
 }
 
 /// The names in a folder.
