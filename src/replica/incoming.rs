@@ -12,7 +12,9 @@ use super::expected::{Entry, read_through};
 use super::fault;
 use super::root::{Kind, Root, Stat, stat_of};
 use super::source::{SourceError, is_gone};
-use super::stage::{Promise, RESUMABLE, Stage, StageError, Staged, failed, make_staged, open_staged, times};
+use super::stage::{
+    Promise, RESUMABLE, Stage, StageError, Staged, Waits, failed, make_staged, open_staged, times,
+};
 use super::system;
 use crate::core::digest::{Digest, Hasher};
 use crate::core::path::RelPath;
@@ -95,7 +97,7 @@ impl Stage {
         // What may be resumed must stay open to its owner until it is whole.
         let resumable = promise.size >= RESUMABLE;
         let bits = if resumable { Bits::of_mode(0o600) } else { promise.bits };
-        let file = make_staged(self, &name, bits).map_err(&refused)?;
+        let file = make_staged(self, name.as_bytes(), bits).map_err(&refused)?;
         if resumable {
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
                 .map_err(|errno| refused(errno.into()))?;
@@ -118,7 +120,7 @@ impl Stage {
 }
 
 impl Incoming {
-    fn new(file: File, name: String, promise: &Promise) -> Incoming {
+    pub(super) fn new(file: File, name: String, promise: &Promise) -> Incoming {
         let (hasher, spare) = (Hasher::new(), Vec::new());
         Incoming { file, name, promise: promise.clone(), hasher, written: 0, spare }
     }
@@ -183,7 +185,7 @@ impl Incoming {
             return Err(StageError::WrongContent);
         }
         let stat = seal(&file, &promise).map_err(&refused)?;
-        Ok(Staged { name: name.into_bytes().into(), home: None, stat, sha256: Some(sha256) })
+        Ok(Staged { waits: Waits::Staging(name.into_bytes().into()), stat, sha256: Some(sha256) })
     }
 
     /// Whether what is there has this SHA-256.
@@ -318,7 +320,8 @@ mod tests {
         let staged = incoming.finish(None).unwrap();
         assert_eq!(staged.sha256, promised.sha256);
         let at = field.at(".syncfiles/stage").join(run(1).to_string());
-        assert!(fs::read(at.join(std::str::from_utf8(&staged.name).unwrap())).unwrap() == bytes);
+        let Waits::Staging(name) = staged.waits else { panic!("{staged:?}") };
+        assert!(fs::read(at.join(std::str::from_utf8(&name).unwrap())).unwrap() == bytes);
         let mut short = stage.incoming(&promise("g", &old)).unwrap();
         let full = fault::full(|| copy(&mut short, 0, long).unwrap_err());
         assert!(matches!(full, Either::Stage(StageError::Io { .. })), "{full:?}");
@@ -350,7 +353,7 @@ mod tests {
         let mut other = stage.incoming(&promise("f", &bytes)).unwrap();
         one.write(&bytes).unwrap();
         other.write(&bytes).unwrap();
-        assert_ne!(one.finish(None).unwrap().name, other.finish(None).unwrap().name);
+        assert_ne!(one.finish(None).unwrap().waits, other.finish(None).unwrap().waits);
     }
 
     #[test]
@@ -407,7 +410,7 @@ mod tests {
         let dead = field.stage(1);
         staged(&dead, "f", "small");
         staged(&dead, "l", "-> target");
-        dead.folder(Bits::of_mode(0o755)).unwrap();
+        dead.empty_folder(Bits::of_mode(0o755)).unwrap();
         drop(dead);
         let folder = field.at(&format!(".syncfiles/stage/{}", run(1)));
         fs::write(folder.join("mine"), "mine").unwrap();

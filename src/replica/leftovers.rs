@@ -20,7 +20,7 @@ pub(super) fn is_recorded(name: &[u8], stat: &Stat) -> bool {
             stat.kind == Kind::File && stat.links == 1 && u128::from(stat.size) <= size
         }
         (b'l', Some(_), None) => stat.kind == Kind::Link,
-        (b'd', Some(_), None) => stat.kind == Kind::Folder,
+        (b'd' | b'p', Some(_), None) => stat.kind == Kind::Folder,
         _ => false,
     }
 }

@@ -41,6 +41,11 @@ pub(crate) fn is_open(bits: Bits) -> bool {
     bits.mode() & 0o700 == 0o700
 }
 
+/// The bits that a new folder has until everything is in it.
+pub(crate) fn opened(bits: Bits) -> Bits {
+    Bits::of_mode(bits.mode() | 0o700)
+}
+
 /// All turns in order.
 pub(crate) fn turns(steps: &[Step]) -> Vec<Turn> {
     let plan = Phases::of(steps);

@@ -11,16 +11,15 @@ use super::commit::{CommitError, Hands, sync_fs};
 use super::expected::Expected;
 use super::history::{HistoryError, Journal, existing_bin, refused, slot_name, space};
 use super::identity::Id;
-use super::order::{Turn, is_open, turns};
+use super::order::{Turn, opened, turns};
 use super::prune::{Limits, prune};
 use super::record::{Cause, Record, Was};
 use super::rename::At;
-use super::root::{Kind, Root};
-use super::stage::{Stage, StageError, Staged};
+use super::root::{Kind, Root, Stat};
+use super::stage::{Stage, StageError, Staged, Waits};
 use super::step::{Done, Step, record, stays};
 use crate::core::age::Timestamp;
 use crate::core::path::RelPath;
-use crate::core::version::Bits;
 
 /// Why the whole part was not done, or is not known to be durable: the base must not be committed.
 #[derive(Debug, Error)]
@@ -60,6 +59,7 @@ pub fn perform(replica: Replica<'_, '_>, steps: &[Step]) -> Result<Vec<StepResul
     let mut run = Run::of(steps, stage, journal)?;
     run.reserve(journal, keep, now)?;
     run.stage_folders();
+    run.find_trees();
     let turns = turns(steps);
     let numbers = run.write_down(journal, &turns)?;
     sync_fs(root).map_err(PerformError::Sync)?;
@@ -86,6 +86,8 @@ struct Run<'a> {
     bins: BTreeMap<Id, Root>,
     /// Staged folders, by the number of their step.
     folders: BTreeMap<usize, Staged>,
+    /// The steps that place trees, by the trees' numbers.
+    trees: BTreeMap<u32, usize>,
     results: BTreeMap<usize, Result<Done, CommitError>>,
     /// Folders that could not be made, so that nothing can be put into them, and whether a change was what kept them.
     failed: BTreeMap<RelPath, bool>,
@@ -95,24 +97,32 @@ impl<'a> Run<'a> {
     fn of(steps: &'a [Step], stage: &'a Stage, journal: &Journal<'_>) -> Result<Run<'a>, HistoryError> {
         let mut bins = BTreeMap::new();
         for step in steps {
-            if let Step::Put { staged: Staged { home: Some(home), .. }, .. } = step
+            if let Step::Put { staged: Staged { waits: Waits::History(home, _), .. }, .. } = step
                 && !bins.contains_key(home)
                 && let Some(bin) = existing_bin(journal.state().folder(), *home)?
             {
                 bins.insert(*home, bin);
             }
         }
-        let (folders, results) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Run { steps, stage, bins, folders, results, failed: BTreeMap::new() })
+        let (folders, trees, results) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Ok(Run { steps, stage, bins, folders, trees, results, failed: BTreeMap::new() })
     }
 
     /// Where something waits for its place.
     fn waiting<'s>(&'s self, staged: &'s Staged) -> Result<At<'s>, CommitError> {
-        let folder = match staged.home {
-            None => self.stage.as_fd(),
-            Some(home) => self.bins.get(&home).ok_or(CommitError::Changed)?.as_fd(),
-        };
-        Ok(At { folder, name: &staged.name })
+        Ok(match &staged.waits {
+            Waits::Staging(name) | Waits::Tree(_, name) => At { folder: self.stage.as_fd(), name },
+            Waits::History(home, name) => {
+                At { folder: self.bins.get(home).ok_or(CommitError::Changed)?.as_fd(), name }
+            }
+            Waits::Member(_) => return Err(CommitError::Changed),
+        })
+    }
+
+    /// What stands where a member of a tree belongs: itself, if the tree was placed.
+    fn came_with(&self, tree: u32, member: &Staged) -> Result<Stat, CommitError> {
+        let placed = self.trees.get(&tree).and_then(|at| self.results.get(at));
+        if matches!(placed, Some(Ok(_))) { Ok(member.stat) } else { Err(CommitError::Changed) }
     }
 
     /// Makes room in the history, and refuses what finds none: older runs go first, this run's losers never.
@@ -147,13 +157,14 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Makes the new folders in staging, so that each takes its place in one step and with its bits.
+    /// Makes the new folders in staging, so that each takes its place in one step and with its bits; what has grown there
+    /// has them.
     fn stage_folders(&mut self) {
         for (at, step) in self.steps.iter().enumerate() {
-            let Step::MakeFolder { bits, .. } = step else { continue };
-            // Members must come in first; such a folder gets its final bits last.
-            let bits = if is_open(*bits) { *bits } else { Bits::of_mode(bits.mode() | 0o700) };
-            match self.stage.folder(bits) {
+            let Step::MakeFolder { path, bits, .. } = step else { continue };
+            // Members must come in first; a folder that is not open to us gets its final bits last.
+            let grown = self.stage.grown(path);
+            match grown.map_or_else(|| self.stage.empty_folder(opened(*bits)), Ok) {
                 Ok(staged) => {
                     self.folders.insert(at, staged);
                 }
@@ -161,6 +172,32 @@ impl<'a> Run<'a> {
                     self.note(at, Err(CommitError::Io { act, source }));
                 }
                 Err(_) => self.note(at, Err(CommitError::Changed)),
+            }
+        }
+    }
+
+    /// Finds the steps that place trees. A tree that may hold what no step puts in place stays where it is: the next run settles
+    /// what belongs there.
+    fn find_trees(&mut self) {
+        let mut members = BTreeMap::<u32, u64>::new();
+        let puts = self.steps.iter().filter_map(|step| match step {
+            Step::Put { staged, .. } => Some(staged),
+            _ => None,
+        });
+        for staged in puts.chain(self.folders.values()) {
+            if let Waits::Tree(tree, _) | Waits::Member(tree) = staged.waits {
+                *members.entry(tree).or_default() += 1;
+            }
+        }
+        let tree = |(at, folder): (&usize, &Staged)| match folder.waits {
+            Waits::Tree(tree, _) => Some((tree, *at)),
+            _ => None,
+        };
+        for (tree, at) in self.folders.iter().filter_map(tree).collect::<Vec<_>>() {
+            if members.get(&tree) == Some(&self.stage.members(tree)) {
+                self.trees.insert(tree, at);
+            } else {
+                self.note(at, Err(CommitError::Changed));
             }
         }
     }
@@ -232,13 +269,20 @@ impl<'a> Run<'a> {
         }
         let stat = match (turn, step) {
             (Turn::Do(_), Step::Move { from, to, expected }) => hands.move_entry(from, to, expected)?,
+            (
+                Turn::Do(_),
+                Step::Put { staged: staged @ Staged { waits: Waits::Member(tree), .. }, expected, .. },
+            ) if *expected == Expected::Absent => self.came_with(*tree, staged)?,
             (Turn::Do(_), Step::Put { staged, path, expected }) => {
                 let cleared = if expected.is_folder() { &Expected::Absent } else { expected };
                 hands.place(self.waiting(staged)?, &staged.stat, path, cleared, slot)?
             }
             (Turn::Do(at), Step::MakeFolder { path, expected, .. }) => {
                 let folder = self.folders.get(&at).ok_or(CommitError::Changed)?;
-                hands.place(self.waiting(folder)?, &folder.stat, path, expected, slot)?
+                match folder.waits {
+                    Waits::Member(tree) => self.came_with(tree, folder)?,
+                    _ => hands.place(self.waiting(folder)?, &folder.stat, path, expected, slot)?,
+                }
             }
             (Turn::Do(_), Step::SetBits { path, bits, expected }) => hands.set_bits(path, *bits, expected)?,
             (Turn::Do(_), Step::Remove { path, expected, .. }) => {
@@ -328,6 +372,7 @@ mod tests {
     use super::*;
     use crate::core::base::{BaseContent, BaseEntry};
     use crate::core::digest::Digest;
+    use crate::core::version::Bits;
     use crate::replica::base_store;
     use crate::replica::fault::{killed_at, meddled_at, without_exchange};
     use crate::replica::prune::Cap;
@@ -722,7 +767,7 @@ mod tests {
         ("w", "/"),
         ("w/v", "whole"),
     ];
-    const AFTER: [(&str, &str); 18] = [
+    const AFTER: [(&str, &str); 22] = [
         ("Q", "case"),
         ("a", "new a"),
         ("b", "new b"),
@@ -741,7 +786,21 @@ mod tests {
         ("n/w", "/"),
         ("n/w/v", "whole"),
         ("o", "-> b"),
+        ("t", "/"),
+        ("t/l", "-> v"),
+        ("t/u", "/"),
+        ("t/u/v", "new v"),
     ];
+
+    /// With folders that grow, or all staged by itself.
+    fn staging(field: &Field, grows: bool) -> Stage {
+        let folders = [("n", 0o755), ("t", 0o755), ("t/u", 0o755)];
+        if grows {
+            field.growing(1, &folders, &[("n/s", "new s"), ("t/u/v", "new v")])
+        } else {
+            field.stage(1)
+        }
+    }
 
     fn everything(field: &Field, stage: &Stage) -> Vec<Step> {
         let mut steps: Vec<_> = [
@@ -751,6 +810,8 @@ mod tests {
             ("l/z", "new z"),
             ("n/s", "new s"),
             ("o", "-> b"),
+            ("t/u/v", "new v"),
+            ("t/l", "-> v"),
         ]
         .map(|(at, text)| field.put(stage, at, text))
         .into();
@@ -766,7 +827,7 @@ mod tests {
             ("w", "n/w"),
         ];
         steps.extend(moves.map(|(from, to)| field.shift(from, to)));
-        steps.extend([field.folder("l", 0o755), field.folder("n", 0o755)]);
+        steps.extend(["l", "n", "t", "t/u"].map(|at| field.folder(at, 0o755)));
         let bits = Bits::of_mode(0o600);
         steps.push(Step::SetBits { path: path("m"), bits, expected: field.entry("m") });
         steps
@@ -774,9 +835,9 @@ mod tests {
 
     #[test]
     fn every_kind_of_step_together_gives_the_planned_tree() {
-        for exchange in [true, false] {
+        for (exchange, grows) in [(true, true), (true, false), (false, true), (false, false)] {
             let field = Field::new(&BEFORE);
-            let stage = field.stage(1);
+            let stage = staging(&field, grows);
             let steps = everything(&field, &stage);
             if exchange {
                 assert_eq!(failures(&field.perform(&stage, 1, &steps)), [""; 0]);
@@ -793,17 +854,18 @@ mod tests {
 
     #[test]
     fn killed_at_any_step_each_path_is_old_or_new_and_every_version_is_live_or_kept() {
-        for exchange in [true, false] {
+        for (exchange, grows) in [(true, true), (true, false), (false, true), (false, false)] {
             for at in 0.. {
                 let field = Field::new(&BEFORE);
-                let stage = field.stage(1);
+                let stage = staging(&field, grows);
                 let steps = everything(&field, &stage);
                 let keep = Some(Limits::default());
                 let act = || killed_at(at, || field.try_perform(&stage, 1, keep, &steps).is_err());
                 let (_, died) = if exchange { act() } else { without_exchange(act) };
                 drop(stage);
                 check_nothing_lost(&field, at, exchange);
-                drop(Stage::open(field.state().folder(), run(2), LATER).unwrap());
+                let (_, left) = Stage::open(field.state().folder(), run(2), LATER).unwrap();
+                assert!(!left.iter().any(|name| name.contains("/p")), "{at}: {left:?}");
                 check_nothing_lost(&field, at, exchange);
                 if !died {
                     break;
@@ -821,7 +883,7 @@ mod tests {
                 "{at}: {text} is lost"
             );
         }
-        for new in ["new a", "new b", "file k", "new z", "-> b"] {
+        for new in ["new a", "new b", "file k", "new z", "-> b", "new v"] {
             assert!(
                 kept.iter().all(|text| text != new),
                 "{at}: {new} never stood anywhere and is in the history"

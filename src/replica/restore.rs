@@ -23,7 +23,7 @@ use super::prune::{Cap, Limits};
 use super::record::{Cause, Made, Record};
 use super::rename::At;
 use super::root::{Kind, Root, Stat};
-use super::stage::{Stage, StageError, Staged, times};
+use super::stage::{Stage, StageError, Staged, Waits, times};
 use super::state::State;
 use super::step::Step;
 use crate::core::age::Timestamp;
@@ -157,7 +157,7 @@ impl Restorer<'_> {
 
     /// Makes the version that a step puts back as young as now, in its slot.
     fn touch(&self, step: &mut Step) -> Result<(), RestoreError> {
-        let Step::Put { staged: Staged { name, home: Some(home), stat, .. }, .. } = step else {
+        let Step::Put { staged: Staged { waits: Waits::History(home, name), stat, .. }, .. } = step else {
             return Ok(());
         };
         let Some(bin) = existing_bin(self.state.folder(), *home)? else { return Ok(()) };
@@ -225,7 +225,7 @@ impl Restorer<'_> {
             Some(stat) => stat,
         };
         let expected = self.expected(self.look(path)?.as_ref());
-        let staged = Staged { name, home: Some(run), stat, sha256: None };
+        let staged = Staged { waits: Waits::History(run, name), stat, sha256: None };
         plan.insert(path.clone(), Step::Put { staged, path: path.clone(), expected });
         Ok(true)
     }
@@ -284,7 +284,9 @@ impl Restorer<'_> {
     /// A version that came back is in its old run no more.
     fn forget_empty(&self, steps: &[Step]) -> Result<(), RestoreError> {
         for step in steps {
-            let Step::Put { staged: Staged { name, home: Some(home), .. }, .. } = step else { continue };
+            let Step::Put { staged: Staged { waits: Waits::History(home, name), .. }, .. } = step else {
+                continue;
+            };
             let number =
                 name.split(|&byte| byte == b'~').next().and_then(|digits| str::from_utf8(digits).ok());
             let Some(number) = number.and_then(|digits| digits.parse().ok()) else { continue };

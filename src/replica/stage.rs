@@ -3,13 +3,14 @@
 //! **What is recorded.** A staged name says all that a later clean-up has to know, so nothing is written anywhere
 //! else: `s`, `l`, `d` and a number are a file, a link and a folder of this run; `r` and the hash of a promise is a
 //! file worth resuming; a file's name ends in the size it was promised. A live path never waits here, so whatever
-//! does not match its own name was put here by somebody else: it is left and reported.
+//! does not match its own name was put here by somebody else: it is left and reported. Only what
+//! grows there (`nursery.rs`), below `p` and a number, has the names of its place, and a list tells what is ours of it.
 //!
 //! A run holds a lock on its folder. A folder whose lock is free belongs to a run that was killed: the next one
 //! adopts its partial transfers and clears the rest.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -19,9 +20,11 @@ use thiserror::Error;
 
 use super::fault;
 use super::identity::Id;
+use super::inventory;
 use super::leftovers::{clear, is_recorded, remove_if_empty};
+use super::nursery::Nursery;
 use super::rename::{At, to_absent};
-use super::root::{Kind, Root, Stat};
+use super::root::{Kind, Root, Spot, Stat, Walker, stat_of};
 use super::system;
 use crate::core::age::Timestamp;
 use crate::core::digest::Digest;
@@ -95,14 +98,25 @@ pub struct Promise {
 /// Something whole, waiting for its place.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Staged {
-    /// Its name in the staging folder, or its slot in the history.
-    pub(crate) name: Box<[u8]>,
-    /// The run in whose history it waits to be brought back; none for the staging folder.
-    pub(crate) home: Option<Id>,
+    /// Where.
+    pub(crate) waits: Waits,
     /// What the file system says of it.
     pub stat: Stat,
     /// SHA-256 of a file.
     pub sha256: Option<Digest>,
+}
+
+/// Where something staged waits for its place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Waits {
+    /// Under this name in the staging folder.
+    Staging(Box<[u8]>),
+    /// In this slot of the history of this run, to be brought back.
+    History(Id, Box<[u8]>),
+    /// As the tree of this number, under this name in the staging folder.
+    Tree(u32, Box<[u8]>),
+    /// In that tree, and in its place once the tree is.
+    Member(u32),
 }
 
 /// The staging folder of one run. Shared by all transfers of the run.
@@ -112,6 +126,7 @@ pub struct Stage {
     folder: Root,
     name: Name,
     next: AtomicU64,
+    pub(super) nursery: Nursery,
 }
 
 impl Stage {
@@ -145,7 +160,7 @@ impl Stage {
             if standing
                 .is_some_and(|stat| folder.stat_self().is_ok_and(|own| own.seen.inode == stat.seen.inode))
             {
-                return Ok(Stage { all, folder, name, next: AtomicU64::new(0) });
+                return Ok(Stage { all, folder, name, next: AtomicU64::new(0), nursery: Nursery::default() });
             }
         }
         Err(io::Error::other("a run of the same name uses it"))
@@ -154,6 +169,7 @@ impl Stage {
     /// Ends the run: clears what did not find a place, but keeps partial transfers for the next run.
     pub fn close(&self) -> Result<(), StageError> {
         let clear_all = || {
+            inventory::clear(&self.folder)?;
             for name in names_in(&self.folder)? {
                 if !name.starts_with(b"r") {
                     clear(&self.folder, &name)?;
@@ -166,6 +182,9 @@ impl Stage {
 
     /// Stages a small file at once. For a promised SHA-256 its content is checked.
     pub fn whole(&self, promise: &Promise, bytes: &[u8]) -> Result<Staged, StageError> {
+        if let Some(planted) = self.plant(promise, bytes) {
+            return planted;
+        }
         let mut incoming = self.begin(promise, self.fresh_name(promise))?;
         incoming.write(bytes)?;
         incoming.finish(None)
@@ -181,23 +200,18 @@ impl Stage {
             self.at(&name).stat()?.ok_or(io::Error::from(Errno::NOENT))
         };
         let stat = make().map_err(failed("stage the link"))?;
-        Ok(Staged { name: name.into_bytes().into(), home: None, stat, sha256: None })
+        Ok(Staged { waits: Waits::Staging(name.into_bytes().into()), stat, sha256: None })
     }
 
     /// Stages an empty folder.
-    pub fn folder(&self, bits: Bits) -> Result<Staged, StageError> {
+    pub fn empty_folder(&self, bits: Bits) -> Result<Staged, StageError> {
         let name = format!("d{:x}", self.number());
         let make = || {
-            fault::step()?;
-            rustix::fs::mkdirat(&self.folder, name.as_str(), Mode::RWXU)?;
-            let made = self.folder.beneath(&name_of(name.as_bytes())?)?;
-            if bits != Bits::of_mode(0o700) {
-                rustix::fs::fchmod(&made, system::mode(bits))?;
-            }
-            made.stat_self()
+            let path = RelPath::from(name_of(name.as_bytes())?);
+            stat_of(make_folder(Walker::new(&self.folder).spot(&path)?, bits)?)
         };
         let stat = make().map_err(failed("make the folder"))?;
-        Ok(Staged { name: name.into_bytes().into(), home: None, stat, sha256: None })
+        Ok(Staged { waits: Waits::Staging(name.into_bytes().into()), stat, sha256: None })
     }
 
     /// How many bytes of this very promise an earlier run left here; they are checked when the transfer goes on.
@@ -207,15 +221,15 @@ impl Stage {
         }
         let name = super::incoming::resumable_name(promise);
         // One that cannot be opened for writing (complete, with its final bits) is not gone on with.
-        match open_staged(self, &name).and_then(|file| super::root::stat_of(&file)) {
+        match open_staged(self, &name).and_then(stat_of) {
             Ok(stat) if stat.kind == Kind::File && stat.links == 1 && stat.size <= promise.size => stat.size,
             _ => 0,
         }
     }
 
-    /// Removes something staged that will not get a place.
-    pub fn discard(&self, staged: Staged) -> Result<(), StageError> {
-        clear(&self.folder, &staged.name).map(|_| ()).map_err(StageError::Folder)
+    /// The folder itself.
+    pub(super) fn folder(&self) -> &Root {
+        &self.folder
     }
 
     /// Where `name` waits.
@@ -258,6 +272,7 @@ impl Stage {
             return Ok(Vec::new());
         }
         let mut left = Vec::new();
+        inventory::clear(&dead)?;
         for member in names_in(&dead)? {
             if !self.adopt(&dead, &member, now)? && !clear(&dead, &member)? {
                 left.push(shown(&[name, &member]));
@@ -328,12 +343,23 @@ fn shown(parts: &[&[u8]]) -> String {
     format!(".syncfiles/stage{}", parts.collect::<String>())
 }
 
-/// Makes the file `name`, to write and read; fails where it exists. The folder is private, so it may have its final
-/// bits from the beginning; the umask decides what is left to set.
-pub(crate) fn make_staged(stage: &Stage, name: &str, bits: Bits) -> io::Result<std::fs::File> {
+/// Makes the file `name`, to write and read; fails where it exists. The folder is private, or in a private one, so it may
+/// have its final bits from the beginning; the umask decides what is left to set.
+pub(crate) fn make_staged(folder: impl AsFd, name: &[u8], bits: Bits) -> io::Result<std::fs::File> {
     fault::step()?;
     let flags = STAGED | OFlags::CREATE | OFlags::EXCL;
-    Ok(rustix::fs::openat(stage, name, flags, system::mode(bits))?.into())
+    Ok(rustix::fs::openat(folder, name, flags, system::mode(bits))?.into())
+}
+
+/// Makes the folder at `spot`, with these bits.
+pub(crate) fn make_folder(spot: Spot<'_>, bits: Bits) -> io::Result<OwnedFd> {
+    fault::step()?;
+    rustix::fs::mkdirat(spot.folder, spot.name, Mode::RWXU)?;
+    let made = spot.open_folder()?;
+    if bits != Bits::of_mode(0o700) {
+        rustix::fs::fchmod(&made, system::mode(bits))?;
+    }
+    Ok(made)
 }
 
 /// Opens the file `name`, which an earlier run made.

@@ -3,7 +3,7 @@
 use super::expected::{Entry, Expected};
 use super::record::{Cause, Made, Record, Was};
 use super::root::{Kind, Stat};
-use super::stage::Staged;
+use super::stage::{Staged, Waits};
 use crate::core::path::RelPath;
 use crate::core::version::Bits;
 
@@ -112,7 +112,8 @@ pub(crate) fn record(step: &Step, folder: Option<&Staged>) -> Record {
     };
     match step {
         Step::Put { staged, path, expected } => {
-            let cause = if staged.home.is_some() { Cause::Restored } else { Cause::Put };
+            let restored = matches!(staged.waits, Waits::History(..));
+            let cause = if restored { Cause::Restored } else { Cause::Put };
             Record { cause, ..put(path, expected, Some(&staged.stat)) }
         }
         Step::MakeFolder { path, expected, .. } => put(path, expected, folder.map(|folder| &folder.stat)),

@@ -76,6 +76,16 @@ impl Field {
         Stage::open(self.state().folder(), run(number), Timestamp(0)).unwrap().0
     }
 
+    /// The same, where these new folders and files grow.
+    pub(crate) fn growing(&self, number: u8, folders: &[(&str, u32)], files: &[(&str, &str)]) -> Stage {
+        let mut stage = self.stage(number);
+        let folders = folders.iter().map(|(at, bits)| (path(at), Bits::of_mode(*bits))).collect();
+        let mut files: Vec<_> = files.iter().map(|(at, text)| (path(at), text.len() as u64)).collect();
+        files.sort();
+        stage.grow(folders, files.iter().map(|(at, size)| (at, *size)));
+        stage
+    }
+
     /// What a scan sees at `at` and remembers of it.
     pub(crate) fn entry(&self, at: &str) -> Entry {
         let stat = self.root.stat(&path(at)).unwrap();

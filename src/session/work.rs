@@ -22,7 +22,7 @@ use crate::core::plan::{Act, Item, Plan, Source as From};
 use crate::core::policy::Policy;
 use crate::core::side::{Side, Sides};
 use crate::core::snapshot::Node;
-use crate::core::version::{Content, Version};
+use crate::core::version::{Bits, Content, Version};
 use crate::protocol::message::{Failure, Need, Unhashed};
 use crate::replica::identity::Id;
 use crate::replica::incoming::Incoming;
@@ -192,10 +192,13 @@ impl Work {
 
     /// Opens staging, and says what this side needs, in path order, less what an earlier run left there.
     pub(crate) fn prepare(&mut self, run: Id) -> Result<Vec<Need>, SessionError> {
-        let (stage, left) = self.local.stage(run, self.now)?;
+        let (mut stage, left) = self.local.stage(run, self.now)?;
         for place in left {
             self.progress.event(&Event::Notice(format!("{place} was not put there by a sync, and was left")));
         }
+        let needed = self.arrangement.needs.iter();
+        let needed = needed.map(|&item| (&self.plan.items[item].path, self.size(item as u32)));
+        stage.grow(self.new_folders(), needed);
         let mut needs = Vec::new();
         for &item in &self.arrangement.needs {
             let Some(promise) = promise(&self.plan.items[item], self.side) else { continue };
@@ -204,6 +207,19 @@ impl Work {
         self.state().expect(needs.iter().map(|need| (need.item as usize, need.have)));
         self.stage = Some(stage);
         Ok(needs)
+    }
+
+    /// The folders that this side makes where it saw nothing, and their bits.
+    fn new_folders(&self) -> Vec<(RelPath, Bits)> {
+        let items = self.plan.items.iter().enumerate();
+        let made = items.filter_map(|(at, item)| match item.act.of(self.side) {
+            Act::Put { version: Version { content: Content::Folder, bits, .. }, .. } => {
+                let absent = self.scanned.snapshot.find(&item.path).is_none();
+                (absent && !self.arrangement.placed.contains(&at)).then(|| (item.path.clone(), *bits))
+            }
+            _ => None,
+        });
+        made.collect()
     }
 
     /// Claims a needed item for one channel. A peer that names another, or one twice, is told no.
@@ -368,4 +384,66 @@ pub(crate) fn promise(item: &Item, side: Side) -> Option<Promise> {
 /// How a failure to stage is told.
 pub(crate) fn failure(error: &StageError) -> Failure {
     if error.is_change() { Failure::Changed(error.to_string()) } else { Failure::Failed(error.to_string()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::age::Age;
+    use crate::core::plan::{Settles, Why};
+    use crate::core::version::Standing;
+    use crate::replica::filter::Rules;
+    use crate::replica::stage::Waits;
+    use crate::session::local::Opening;
+    use crate::session::progress::Silent;
+
+    fn path(text: &str) -> RelPath {
+        RelPath::parse(text.as_bytes()).unwrap()
+    }
+
+    fn new(at: &str, content: Content) -> Item {
+        let (bits, modified) = (Bits::of_mode(0o755), Timestamp(0));
+        let version = Version { content, bits, modified, age: Age(0) };
+        Item {
+            path: path(at),
+            saw: Sides { one: Standing::Holds(version.clone()), two: Standing::Absent },
+            act: Sides { two: Act::Put { version, from: From::Peer }, ..Sides::default() },
+            suppressed: Sides::default(),
+            why: Why::New,
+            settles: Settles::Keep,
+        }
+    }
+
+    /// System 2, which has the folder `old` and the file `taken`.
+    #[tokio::test]
+    async fn files_grow_in_the_folders_that_are_made_where_nothing_stands() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("root");
+        std::fs::create_dir_all(root.join("old")).unwrap();
+        std::fs::write(root.join("taken"), "a file").unwrap();
+        let state_home = temp.path().join("state");
+        let opening = Opening { look: false, create: false, new_root: false, state_home, exclusive: None };
+        let local = Arc::new(Local::open(&root, &RelPath::root(), opening).unwrap());
+        let scanned = local.scan(vec![Rules::default()], false, Arc::new(Silent)).done().await.unwrap();
+        let file = || Content::File { size: 1, sha256: None };
+        let items = vec![
+            new("new", Content::Folder),
+            new("new/f", file()),
+            new("new/sub", Content::Folder),
+            new("new/sub/f", file()),
+            new("old/f", file()),
+            new("taken", Content::Folder),
+            new("taken/f", file()),
+        ];
+        let now = Sides { one: Timestamp(0), two: Timestamp(0) };
+        let (plan, policy) = (Plan { items }, Policy::default());
+        let mut work = Work::new(Side::Two, local, plan, scanned, now, &policy, Arc::new(Silent));
+        work.arrange();
+        assert_eq!(work.prepare(Id([1; 16])).unwrap().len(), 4);
+        let grows = |item| {
+            let staged = work.stage_whole(item, b"x", Digest::of(b"x")).unwrap();
+            matches!(staged.waits, Waits::Member(_))
+        };
+        assert_eq!([1, 3, 4, 6].map(grows), [true, true, false, false]);
+    }
 }

@@ -1,0 +1,209 @@
+//! What a run is about to grow in staging, written down before any of it is made: so that whoever clears a tree that was
+//! never placed knows what is ours in it.
+//!
+//! The list names every folder of every tree, and every file that may come to stand in one with the size that it was
+//! promised. Clearing goes by the list and never by what it finds: a regular file with a single name and no more bytes
+//! than it was promised goes, then the folders that are empty. Whatever else is in a tree was put there or
+//! changed by somebody else; it stays, and the folders above it. No entry can lead out of a tree: it is a [`RelPath`] whose
+//! first component is the name of a tree, opened without following anything.
+//!
+//! The list is not brought to the disk before the first `syncfs` of the run. Where the power fails earlier it may be shorter
+//! than what it lists; what it does not name stays, and is told.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::fault;
+use super::rename::At;
+use super::root::{Kind, Root, Walker, stat_of};
+use super::stage::names_in;
+use crate::core::path::{MAX_PATH, Name, RelPath};
+
+/// The list's name in the staging folder.
+const LIST: &str = "inventory";
+/// No entry is longer: a path, or a size and a name, and what they are marked with.
+const LONGEST: u64 = MAX_PATH as u64 + 32;
+
+/// The name of a tree in the staging folder.
+pub(super) fn tree_name(number: u32) -> String {
+    format!("p{number:x}")
+}
+
+fn is_tree(name: &[u8]) -> bool {
+    let digits = name.strip_prefix(b"p").and_then(|digits| std::str::from_utf8(digits).ok());
+    digits.is_some_and(|digits| u32::from_str_radix(digits, 16).is_ok())
+}
+
+/// The list, being written. An entry is `d` and a folder's path in staging, or `f`, a size, `-` and the name of a file in the folder
+/// named last; each ends in a NUL.
+pub(super) struct Inventory(BufWriter<File>);
+
+impl Inventory {
+    /// Begins the list of the run with this staging folder.
+    pub(super) fn begin(run: &Root) -> io::Result<Inventory> {
+        fault::step()?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let list = rustix::fs::openat(run, LIST, flags, Mode::RUSR | Mode::WUSR)?;
+        Ok(Inventory(BufWriter::with_capacity(1 << 16, list.into())))
+    }
+
+    /// A folder that may be made.
+    pub(super) fn folder(&mut self, place: &RelPath) -> io::Result<()> {
+        [b"d", place.as_bytes(), b"\0"].iter().try_for_each(|part| self.0.write_all(part))
+    }
+
+    /// A file that may be made in the folder named last, of no more than `size` bytes.
+    pub(super) fn file(&mut self, name: &[u8], size: u64) -> io::Result<()> {
+        write!(self.0, "f{size:x}-")?;
+        [name, b"\0"].iter().try_for_each(|part| self.0.write_all(part))
+    }
+
+    /// The list is complete: what it names may be made.
+    pub(super) fn end(mut self) -> io::Result<()> {
+        fault::step()?;
+        self.0.flush()
+    }
+}
+
+enum Entry {
+    Folder(RelPath),
+    File(Name, u64),
+}
+
+impl Entry {
+    fn parse(bytes: &[u8]) -> Option<Entry> {
+        match bytes.split_first()? {
+            (b'd', path) => {
+                let path = RelPath::parse(path).ok()?;
+                let within = is_tree(path.components().next()?);
+                within.then_some(Entry::Folder(path))
+            }
+            (b'f', rest) => {
+                let mut parts = rest.splitn(2, |&byte| byte == b'-');
+                let size = std::str::from_utf8(parts.next()?).ok()?;
+                let size = u64::from_str_radix(size, 16).ok()?;
+                Some(Entry::File(Name::parse(parts.next()?).ok()?, size))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The next entry; none at the end, and where the list is torn.
+fn read_entry(list: &mut impl BufRead, bytes: &mut Vec<u8>) -> io::Result<Option<Entry>> {
+    bytes.clear();
+    list.take(LONGEST).read_until(0, bytes)?;
+    Ok(bytes.strip_suffix(b"\0").and_then(Entry::parse))
+}
+
+/// Removes what the run with this staging folder grew and nobody changed, and its list.
+pub(super) fn clear(run: &Root) -> io::Result<()> {
+    let Some(list) = open(run)? else { return Ok(()) };
+    // Once all trees are placed nothing on the list is here any more.
+    if names_in(run)?.iter().any(|name| is_tree(name)) {
+        clear_listed(run, BufReader::new(list))?;
+    }
+    At { folder: run.as_fd(), name: LIST.as_bytes() }.unlink()
+}
+
+fn open(run: &Root) -> io::Result<Option<File>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let list = match rustix::fs::openat(run, LIST, flags, Mode::empty()) {
+        Ok(list) => File::from(list),
+        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    };
+    let stat = stat_of(&list)?;
+    Ok((stat.kind == Kind::File && stat.links == 1).then_some(list))
+}
+
+fn clear_listed(run: &Root, mut list: impl BufRead) -> io::Result<()> {
+    let (mut folders, mut here, mut bytes) = (BTreeSet::new(), None, Vec::new());
+    while let Some(entry) = read_entry(&mut list, &mut bytes)? {
+        match entry {
+            Entry::Folder(path) => {
+                here = open_folder(run, &path)?;
+                if here.is_some() {
+                    folders.insert(path);
+                }
+            }
+            Entry::File(name, size) => {
+                if let Some(folder) = &here {
+                    remove_file(At { folder: folder.as_fd(), name: name.as_bytes() }, size)?;
+                }
+            }
+        }
+    }
+    folders.iter().rev().try_for_each(|path| remove_folder(run, path))
+}
+
+/// None where no such folder stands; what is odd is somebody else's.
+fn open_folder(run: &Root, path: &RelPath) -> io::Result<Option<OwnedFd>> {
+    match run.folder(path) {
+        Ok(folder) => Ok(Some(folder)),
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+fn remove_file(at: At<'_>, promised: u64) -> io::Result<()> {
+    match at.stat()? {
+        Some(stat) if stat.kind == Kind::File && stat.links == 1 && stat.size <= promised => at.unlink(),
+        _ => Ok(()),
+    }
+}
+
+fn remove_folder(run: &Root, path: &RelPath) -> io::Result<()> {
+    let mut walker = Walker::new(run);
+    let spot = walker.spot(path)?;
+    match (At { folder: spot.folder, name: spot.name }).rmdir() {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        removed => removed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_entry_leads_out_of_a_tree() {
+        let bad: [&[u8]; 13] = [
+            b"",
+            b"d",
+            b"dr0/a",
+            b"dp",
+            b"dpx/a",
+            b"dp0/../a",
+            b"d../p0",
+            b"d/p0",
+            b"f1-",
+            b"f1-a/b",
+            b"f1-..",
+            b"fx-a",
+            b"x",
+        ];
+        for entry in bad {
+            assert!(Entry::parse(entry).is_none(), "{}", String::from_utf8_lossy(entry));
+        }
+        assert!(matches!(Entry::parse(b"dp1f/a-b/c"), Some(Entry::Folder(_))));
+        let Some(Entry::File(name, 31)) = Entry::parse(b"f1f-a-b") else { panic!("a file") };
+        assert_eq!(name.as_bytes(), b"a-b");
+    }
+
+    #[test]
+    fn an_entry_that_is_too_long_ends_the_list() {
+        let long = [&b"f1-a\0"[..], &vec![b'x'; 2 * LONGEST as usize], b"\0f1-b\0"].concat();
+        let (mut list, mut bytes) = (&long[..], Vec::new());
+        assert!(read_entry(&mut list, &mut bytes).unwrap().is_some());
+        assert!(read_entry(&mut list, &mut bytes).unwrap().is_none());
+        assert!(bytes.len() as u64 <= LONGEST);
+    }
+}
