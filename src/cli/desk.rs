@@ -187,13 +187,17 @@ impl Desk {
 impl Voice {
     fn tell(&mut self, event: &Event, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<()> {
         match (self, event) {
-            (Voice::People(report), Event::Done(item)) => report.item(item, out),
+            (Voice::People(report), Event::Done(plan, at)) => {
+                plan.items.get(*at).map_or(Ok(()), |item| report.item(item, out))
+            }
             (Voice::People(report), Event::Notice(text)) => report.notice(text, err),
             (Voice::People(report), Event::Conflict { path, why }) => {
                 report.conflict(path, *why);
                 Ok(())
             }
-            (Voice::Machine, Event::Done(item)) => Line::item(item).write(out),
+            (Voice::Machine, Event::Done(plan, at)) => {
+                plan.items.get(*at).map_or(Ok(()), |item| Line::item(item).write(out))
+            }
             (Voice::Machine, Event::Conflict { path, why }) => Line::conflict(path, *why).write(out),
             (Voice::Machine, Event::Problem(problem)) => Line::problem(problem).write(out),
             (Voice::People(report), Event::Round(outcome)) => report.round(outcome, out, err),

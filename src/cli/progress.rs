@@ -152,7 +152,7 @@ impl Progress for Screen {
                 let _ = self.queue.send(Told::Event(event.clone()));
             }
             // At most one for each item of the plan.
-            Event::Done(_)
+            Event::Done(..)
             | Event::Conflict { .. }
             | Event::Problem(_)
             | Event::Notice(_)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::core::path::RelPath;
-use crate::core::plan::{Item, Why};
+use crate::core::plan::{Plan, Why};
 use crate::core::side::Side;
 
 /// Receives events from every task of a sync, in any order between files; must not block.
@@ -71,8 +71,8 @@ pub enum Event {
     },
     /// All files have travelled; both sides put them in place.
     Committing,
-    /// An item of the plan was carried out (in a dry run: would be), in path order.
-    Done(Arc<Item>),
+    /// The item of the plan with this number was carried out (in a dry run: would be), in path order.
+    Done(Arc<Plan>, usize),
     /// Two versions met and a decision displaced or skipped one.
     Conflict {
         /// Where.

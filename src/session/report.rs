@@ -1,7 +1,5 @@
 //! What a run tells while and after it carries out a plan.
 
-use std::sync::Arc;
-
 use super::perform::Results;
 use super::progress::{Event, Outcome, Problem, ProblemKind, Progress, Totals};
 use super::work::Work;
@@ -34,13 +32,13 @@ pub(crate) fn preview(
         progress
             .event(&Event::Notice(format!("{path}{more}: won by a time in the future; is a clock wrong?")));
     }
-    for item in &work.plan.items {
+    for (at, item) in work.plan.items.iter().enumerate() {
         outcome.suppressed += u64::from(item.suppressed.one) + u64::from(item.suppressed.two);
         if matches!(item.why, Why::Conflict(_) | Why::Tie(_) | Why::Clash(_)) {
             progress.event(&Event::Conflict { path: item.path.clone(), why: item.why });
         }
         if dry && acts(item) {
-            progress.event(&Event::Done(Arc::new(item.clone())));
+            progress.event(&Event::Done(work.plan.clone(), at));
         }
     }
 }
@@ -96,7 +94,7 @@ pub(crate) fn account(
         }
         if ok && acts(item) {
             outcome.changed = true;
-            progress.event(&Event::Done(Arc::new(item.clone())));
+            progress.event(&Event::Done(work.plan.clone(), at));
         }
     }
     outcome.moved = results.one.moved + results.two.moved;
