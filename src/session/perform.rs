@@ -75,7 +75,9 @@ struct Performance<'a> {
     renames: Vec<(&'a RelPath, &'a RelPath)>,
     /// Where what is renamed stood, by where it comes to stand.
     sources: HashMap<&'a RelPath, &'a RelPath>,
-    steps: Vec<(Settled, Step)>,
+    steps: Vec<Step>,
+    /// What each step settles.
+    settled: Vec<Settled>,
     /// Items whose content this side had under another name.
     copied: BTreeSet<usize>,
     results: Results,
@@ -86,8 +88,11 @@ impl<'a> Performance<'a> {
         let arrangement = work.arrangement();
         let renames = [renames(&arrangement.folder_moves), renames(&arrangement.moves)].concat();
         let sources = renames.iter().map(|(from, to)| (*to, *from)).collect();
-        let (steps, copied, results) = (Vec::new(), BTreeSet::new(), Results::default());
-        Performance { work, renames, sources, steps, copied, results }
+        let acts = work.plan.items.iter().filter(|item| *item.act.of(work.side) != Act::Nothing).count();
+        let most = acts + renames.len();
+        let (steps, settled) = (Vec::with_capacity(most), Vec::with_capacity(most));
+        let (copied, results) = (BTreeSet::new(), Results::default());
+        Performance { work, renames, sources, steps, settled, copied, results }
     }
 
     fn carry_out(mut self, run: Id, keep: Option<Keep>) -> Result<Results, SessionError> {
@@ -106,8 +111,7 @@ impl<'a> Performance<'a> {
                 keep: keep.map(limits),
                 now: Clock::default().now(),
             };
-            let (settled, steps): (Vec<Settled>, Vec<Step>) =
-                std::mem::take(&mut self.steps).into_iter().unzip();
+            let (settled, steps) = (std::mem::take(&mut self.settled), std::mem::take(&mut self.steps));
             // Written before anything takes its place: a run that is killed then must not lose how old things are.
             state.expect(run, &self.arriving(&settled, &steps), Clock::default().now()).map_err(unusable)?;
             let results = crate::replica::perform::perform(replica, &steps).map_err(unusable)?;
@@ -116,6 +120,9 @@ impl<'a> Performance<'a> {
             if let Some(keep) = keep {
                 let _ = prune(state, limits(keep), 0, Some(run), Clock::default().now());
             }
+            let puts = steps.iter().filter(|step| matches!(step, Step::Put { .. })).count();
+            self.results.learned.reserve(puts);
+            self.results.index.reserve(puts);
             for ((settled, step), (_, result)) in settled.into_iter().zip(&steps).zip(results) {
                 self.settle(settled, step, result);
             }
@@ -132,7 +139,7 @@ impl<'a> Performance<'a> {
             match self.entry(from) {
                 Some(expected) => {
                     let step = Step::Move { from: from.clone(), to: to.clone(), expected };
-                    self.steps.push((Settled::Move(at), step));
+                    self.push(Settled::Move(at), step);
                 }
                 None => self.fail_move(at, &Failure::Changed("it is not there any more".into())),
             }
@@ -150,12 +157,18 @@ impl<'a> Performance<'a> {
                 (None, staged) => Ok(staged),
             };
             match here.and_then(|here| self.step(stage, at, item, here)) {
-                Ok(step) => self.steps.extend(step.map(|step| (Settled::Item(at), step))),
+                Ok(Some(step)) => self.push(Settled::Item(at), step),
+                Ok(None) => {}
                 Err(failure) => {
                     self.results.failed.insert(at, failure);
                 }
             }
         }
+    }
+
+    fn push(&mut self, settled: Settled, step: Step) {
+        self.steps.push(step);
+        self.settled.push(settled);
     }
 
     fn step(
