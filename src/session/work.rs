@@ -247,22 +247,24 @@ impl Work {
     }
 
     pub(super) fn source_path(&self, item: u32) -> Option<&RelPath> {
+        self.given(item).map(|(path, _)| path)
+    }
+
+    /// Bytes of the file that an item takes from here, as the plan has it.
+    pub(crate) fn source_size(&self, item: u32) -> u64 {
+        self.given(item).map_or(0, |(_, size)| size)
+    }
+
+    /// What the other side takes from here for an item: the path of a file, and its size.
+    fn given(&self, item: u32) -> Option<(&RelPath, u64)> {
         let item = self.plan.items.get(item as usize)?;
         match item.act.of(self.side.other()) {
-            Act::Put { version: Version { content: Content::File { .. }, .. }, from } => match from {
-                From::Peer => Some(&item.path),
-                From::PeerAt(path) => Some(path),
+            Act::Put { version: Version { content: Content::File { size, .. }, .. }, from } => match from {
+                From::Peer => Some((&item.path, *size)),
+                From::PeerAt(path) => Some((path, *size)),
                 From::Own(_) => None,
             },
             _ => None,
-        }
-    }
-
-    /// Bytes of the file that an item takes from here.
-    pub(crate) fn source_size(&self, item: u32) -> u64 {
-        match self.source_path(item).and_then(|path| self.scanned.snapshot.find(path)) {
-            Some(Node::File(file)) => file.size,
-            _ => 0,
         }
     }
 
