@@ -365,7 +365,7 @@ impl Run<'_> {
             // Nothing more is to be said: the connection of many files, which takes a while to be taken down, goes meanwhile.
             self.connection.close();
         }
-        let learned = [work.scanned.changes.clone(), work.sent_rows(), ours.index].concat();
+        let learned = work.learned(ours.index);
         let learned = self.local.store_index(learned, work.scanned.since, Some(run)).await?;
         work.keep_signatures().await;
         let round = Round { acted: work.acted(), deleted: ours.deleted, lately: 0 };

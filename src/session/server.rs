@@ -29,6 +29,7 @@ use crate::protocol::rows::{Row, tree_of};
 use crate::protocol::{codec, extension};
 use crate::replica::filter::Rules;
 use crate::replica::identity::Id;
+use crate::replica::index::Change;
 use crate::ssh::Connection;
 
 /// What one client's run did until it ended, however it ended; for the log.
@@ -331,25 +332,26 @@ impl Half<'_> {
             served.came = Came::Performed;
         });
         let round = Round { acted: work.acted(), deleted: results.deleted, lately: 0 };
-        self.report(&work, compared.run, results).await?;
-        // Nobody waits for this any more.
-        let sent = self.opened.local.store_index(work.sent_rows(), work.scanned.since, None).await?;
+        let sent = self.report(&work, compared.run, results).await?;
         work.keep_signatures().await;
         Ok(Arc::into_inner(work).map(|work| Scanned { changes: sent, round, ..work.scanned }))
     }
 
-    /// Tells how this side's half went.
-    async fn report(&self, work: &Work, run: Id, results: Results) -> Result<(), SessionError> {
+    /// Tells how this side's half went. Returns what the index has learned of what was sent.
+    async fn report(&self, work: &Work, run: Id, results: Results) -> Result<Vec<Change>, SessionError> {
         let control = self.session.control;
-        let learned = [work.scanned.changes.clone(), results.index].concat();
+        let mut learned = work.scanned.changes.clone();
+        learned.extend(results.index);
         self.opened.local.store_index(learned, work.scanned.since, Some(run)).await?;
         let failed = results.failed.into_iter().map(|(at, failure)| (at as u32, failure.cut()));
         control.send_list(failed, |_| MAX_TEXT + 16, Message::Failed).await?;
         let learned = results.learned.into_iter().map(|(at, digest)| (at as u32, digest));
         control.send_list(learned, |_| 40, Message::Learned).await?;
         control.send(&Message::Committed { moved: results.moved, deleted: results.deleted }).await?;
+        // Nobody waits for this: System 2 has its own half to do meanwhile, and what fails here is nothing to it.
+        let sent = self.opened.local.store_index(work.sent_rows(), work.scanned.since, None).await;
         match control.receive().await? {
-            Message::Done => Ok(()),
+            Message::Done => sent,
             _ => Err(SessionError::broke("it did not end with an end")),
         }
     }

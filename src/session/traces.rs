@@ -16,6 +16,12 @@ impl Work {
         items.map(|item| item.path.clone()).chain(ends).collect()
     }
 
+    /// What the index is to learn of a run: what the scan saw, what was sent, and what was `placed`.
+    pub(crate) fn learned(&self, placed: Vec<Change>) -> Vec<Change> {
+        let seen = self.scanned.changes.iter().cloned();
+        seen.chain(self.sent_rows()).chain(placed).collect()
+    }
+
     /// What the index is to learn of the files that this side sent: no file is read again only to be hashed.
     pub(crate) fn sent_rows(&self) -> Vec<Change> {
         let mut sent: Vec<(u32, Digest)> = std::mem::take(&mut self.state().sent).into_iter().collect();
