@@ -171,9 +171,9 @@ pub enum Message {
     AskHashes(Vec<RelPath>),
     /// Either: the answers, in the order of the question.
     Hashes(Vec<Result<Digest, Unhashed>>),
-    /// Two: the paths that differ, with its own versions and the base's; more follow until [`Message::Compared`].
+    /// Two: the paths that differ, with its own versions and the base's; more follow until [`Message::RowsEnd`].
     Rows(Vec<Row>),
-    /// Two: all rows are sent; the digest of the plan it made, and its guard's objection, if any.
+    /// Two: the digest of the plan it made, and its guard's objection, if any.
     Compared {
         /// The name of this run.
         run: Id,
@@ -224,6 +224,8 @@ pub enum Message {
     Remembers(Vec<u32>),
     /// Either, at most once and while files travel: the [`primer`](super::primer) of the small files that it sends, packed.
     Primer(Vec<u8>),
+    /// Two: all rows are sent; both plan from them now.
+    RowsEnd,
 }
 
 /// What both sides must share before they compare.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::{Either, select};
 
 use super::compare::{Comparison, Own, compare};
-use super::control::{Control, row_size};
+use super::control::Control;
 use super::early;
 use super::error::SessionError;
 use super::greeting::{Met, say_hello};
@@ -22,7 +22,6 @@ use super::remembered::{Known, Remembered};
 use super::report::{account, preview};
 use super::scanned::{Round, Scanned};
 use super::work::{Work, wanted};
-use crate::core::base::Base;
 use crate::core::digest::Digest;
 use crate::core::guard::counted;
 use crate::core::merge::Fork;
@@ -36,7 +35,6 @@ use crate::core::settled::{Settled, leave_out, settled_rows};
 use crate::core::shown::Shown;
 use crate::core::side::{Side, Sides};
 use crate::protocol::message::{MAX_HAVE, Message};
-use crate::protocol::rows::rows_of;
 use crate::replica::filter::Rules;
 use crate::replica::identity::Id;
 use crate::ssh::Connection;
@@ -99,7 +97,7 @@ pub(crate) async fn sync_once(
         let known = Mutex::default();
         let (connection, control, known) = (&connection, &control, &known);
         let run = Run { connection, control, local, options, progress, met, known, have: MAX_HAVE, asked };
-        Ok(run.go(scanned).await?.0)
+        Ok(Box::pin(run.go(scanned)).await?.0)
     }
     .await;
     let result = control.end(result).await;
@@ -164,10 +162,9 @@ impl Run<'_> {
         }
         let remembered = self.remembered(agreed)?;
         let answered = self.asked && early::is_answered(digest, scanned.snapshot.digest);
-        let first = remembered.run.is_none();
         let (scanned, comparison, plan) =
-            self.decide(scanned, &remembered.base, (equal, answered), first, &mut outcome).await?;
-        let scanned = self.carry_out(scanned, remembered, &comparison, plan, entries, &mut outcome).await?;
+            self.decide(scanned, &remembered, (equal, answered), &mut outcome).await?;
+        let scanned = self.carry_out(scanned, remembered, comparison, plan, entries, &mut outcome).await?;
         Ok((outcome, scanned))
     }
 
@@ -225,13 +222,13 @@ impl Run<'_> {
     async fn decide(
         &self,
         mut scanned: Scanned,
-        base: &Base,
+        remembered: &Remembered,
         (equal, answered): (bool, bool),
-        first: bool,
         outcome: &mut Outcome,
     ) -> Result<(Scanned, Comparison, Plan), SessionError> {
         let filter = scanned.filter.clone();
         let excluded = |path: &RelPath, folder: bool| filter.excludes(path, folder);
+        let base = &remembered.base;
         let own = Own { snapshot: &scanned.snapshot, base, excluded: &excluded, now: self.met.now };
         let mut comparison = if equal {
             Comparison::equal(&own)
@@ -242,16 +239,23 @@ impl Run<'_> {
         let ask = undecided(&comparison.tree, &policy);
         self.settle_hashes(&mut scanned, &mut comparison.tree, ask, outcome).await?;
         leave_out(&mut comparison.tree, &mut comparison.settled);
-        let plan = reconcile(&comparison.tree, &policy);
+        // Only content of this side's own can spare a transfer: without any this tree is the last, and both plan at once.
+        let bare = scanned.snapshot.count().1 == 0;
+        if bare {
+            self.control.send_tree(&comparison.tree).await?;
+        }
+        let mut plan = reconcile(&comparison.tree, &policy);
         // A second round for what no decision needs, but what may spare transfers. It changes the tree, so that
         // both sides must plan from it again.
-        let wanted = wanted(&plan, Side::Two, &scanned, first);
-        if wanted == Wanted::default() {
-            return Ok((scanned, comparison, plan));
+        let wanted = wanted(&plan, Side::Two, &scanned, remembered.run.is_none());
+        if wanted != Wanted::default() {
+            let ask = Sides { one: wanted.peer, two: wanted.own };
+            self.settle_hashes(&mut scanned, &mut comparison.tree, ask, outcome).await?;
+            self.control.send_tree(&comparison.tree).await?;
+            plan = reconcile(&comparison.tree, &policy);
+        } else if !bare {
+            self.control.send_tree(&comparison.tree).await?;
         }
-        let ask = Sides { one: wanted.peer, two: wanted.own };
-        self.settle_hashes(&mut scanned, &mut comparison.tree, ask, outcome).await?;
-        let plan = reconcile(&comparison.tree, &policy);
         Ok((scanned, comparison, plan))
     }
 
@@ -288,17 +292,18 @@ impl Run<'_> {
         &self,
         scanned: Scanned,
         remembered: Remembered,
-        comparison: &Comparison,
+        comparison: Comparison,
         plan: Plan,
         entries: u64,
         outcome: &mut Outcome,
     ) -> Result<Option<Scanned>, SessionError> {
         let excluded = |path: &RelPath, folder: bool| scanned.filter.excludes(path, folder);
-        let Comparison { settled, settled_below, .. } = comparison;
+        let Comparison { tree, settled, settled_below } = comparison;
         let (own, base) = (&scanned.snapshot, &remembered.base);
-        let settled = settled_rows(own, base, settled, settled_below, &excluded, &self.known().whole);
+        let settled = settled_rows(own, base, &settled, &settled_below, &excluded, &self.known().whole);
         let Settled { mut rows, walked } = settled;
-        let whole = comparison.tree.members.is_empty();
+        let whole = tree.members.is_empty();
+        drop(tree); // Not held while files travel.
         if whole && rows.is_empty() && remembered.run.is_some() {
             return self.remember_whole(scanned, remembered, walked).await;
         }
@@ -322,7 +327,9 @@ impl Run<'_> {
         work.packing = Packing::of(self.options.compress, self.met.delay);
         work.arrange();
         let guard = work.guard(self.options.max_delete, entries, remembered.base.rows().len() as u64);
-        self.control.send_list(rows_of(&comparison.tree), row_size, Message::Rows).await?;
+        if whole {
+            self.control.send(&Message::RowsEnd).await?;
+        }
         let idle = self.options.dry || guard.is_err();
         let ahead = if idle { Ahead::new() } else { ahead(self.connection, &work, self.met.delay)? };
         self.control.send(&compared(&work, &guard)).await?;
@@ -339,7 +346,6 @@ impl Run<'_> {
         if self.options.dry {
             return Ok(None);
         }
-
         let fetch = work.prepare(run)?;
         let work = Arc::new(work);
         let pumped = pump(self.connection, &work, needs.needs, fetch, ahead, self.met.delay);

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use super::error::SessionError;
 use super::pulse::{Held, Pulse};
 use crate::core::base::BaseContent;
+use crate::core::merge::Fork;
 use crate::core::path::RelPath;
 use crate::core::version::Content;
 use crate::protocol::codec;
 use crate::protocol::message::Message;
-use crate::protocol::rows::Row;
+use crate::protocol::rows::{Row, rows_of};
 use crate::ssh::Connection;
 
 /// Sends and receives control messages. Sending and receiving may go on at the same time, each from one task.
@@ -188,6 +189,15 @@ impl Control {
         }
         if batch.is_empty() { Ok(()) } else { self.send(&message(batch)).await }
     }
+
+    /// Sends the tree from which both plan, but for an empty one, which may be the end of the run.
+    pub(crate) async fn send_tree(&self, tree: &Fork) -> Result<(), SessionError> {
+        if tree.members.is_empty() {
+            return Ok(());
+        }
+        self.send_list(rows_of(tree), row_size, Message::Rows).await?;
+        self.send(&Message::RowsEnd).await
+    }
 }
 
 /// No sign of life is longer, in bytes; what is need not be decoded to know that it is none.
@@ -201,7 +211,7 @@ fn is_sign(bytes: &[u8]) -> bool {
 const FAREWELL: Duration = Duration::from_secs(10);
 
 /// An estimate from above of a row's encoded bytes.
-pub(crate) fn row_size(row: &Row) -> usize {
+fn row_size(row: &Row) -> usize {
     let target = match row.two.version().map(|version| &version.content) {
         Some(Content::Link { target }) => target.len(),
         _ => 0,

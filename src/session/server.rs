@@ -101,8 +101,8 @@ struct Opened {
 enum Asked {
     /// Nothing differs, or the client is done looking.
     Done,
-    /// What differs, and what the client made of it.
-    Compared(Vec<Row>, Compared),
+    /// What differs.
+    Told(Vec<Row>),
 }
 
 /// The client's plan.
@@ -168,9 +168,9 @@ impl Session<'_> {
                 }
                 Some(scanned)
             }
-            Asked::Compared(rows, compared) => {
+            Asked::Told(rows) => {
                 let half = Half { session: self, hello, begin, clock, opened };
-                half.carry_out(scanned, rows, compared).await?
+                Box::pin(half.carry_out(scanned, rows)).await?
             }
         };
         if let Some(kept) = kept {
@@ -239,19 +239,25 @@ impl Session<'_> {
                     budget.take(&more)?;
                     rows.extend(more);
                 }
-                Message::Compared { run, plan, entries, base, guard } => {
-                    let stopped = guard.is_some();
-                    return Ok(Asked::Compared(
-                        rows,
-                        Compared { run: Id(run), plan, entries, base, stopped },
-                    ));
-                }
+                Message::RowsEnd => return Ok(Asked::Told(rows)),
                 Message::Done => return Ok(Asked::Done),
                 _ => {
                     return Err(SessionError::broke(
                         "it sent a message that has no place before the plan, or asks too much",
                     ));
                 }
+            }
+        }
+    }
+
+    /// What the client made of the rows that it sent.
+    async fn compared(&self) -> Result<Compared, SessionError> {
+        match self.control.receive().await? {
+            Message::Compared { run, plan, entries, base, guard } => {
+                Ok(Compared { run: Id(run), plan, entries, base, stopped: guard.is_some() })
+            }
+            _ => {
+                Err(SessionError::broke("it sent a message that has no place between its rows and its plan"))
             }
         }
     }
@@ -279,25 +285,21 @@ struct Half<'a> {
 
 impl Half<'_> {
     /// To its end; also what the scan saw, where nothing else holds it any more, and paths that this side could not settle.
-    async fn carry_out(
-        self,
-        scanned: Scanned,
-        rows: Vec<Row>,
-        compared: Compared,
-    ) -> Result<Option<Scanned>, SessionError> {
+    async fn carry_out(self, scanned: Scanned, rows: Vec<Row>) -> Result<Option<Scanned>, SessionError> {
         let (control, wish) = (self.session.control, &self.hello.wish);
         let policy = wish.policy(self.opened.may, self.begin.uncertainty);
         let now = Sides { one: self.clock, two: self.begin.clock };
         let plan = heavily(|| tree_of(rows, &scanned.snapshot, now).map(|tree| reconcile(&tree, &policy)))
             .map_err(|error| SessionError::Protocol(error.to_string()))?;
-        if plan.digest() != compared.plan {
+        let local = self.opened.local.clone();
+        let mut work =
+            Work::new(Side::One, local, plan, scanned, now, &policy, self.session.progress.clone());
+        let compared = self.session.compared().await?;
+        if work.agreed() != compared.plan {
             return Err(SessionError::broke(
                 "it made another plan from the same versions; nothing was changed",
             ));
         }
-        let local = self.opened.local.clone();
-        let mut work =
-            Work::new(Side::One, local, plan, scanned, now, &policy, self.session.progress.clone());
         let wanted = wanted(&work.plan, Side::One, &work.scanned, self.begin.base.is_none());
         let hashes = ask_hashes(control, &wanted.peer).await?;
         work.learn(wanted, hashes).await?;

@@ -103,6 +103,7 @@ impl Evil {
         let plan = reconcile(&tree, &Policy { delete: true, ..Policy::default() }).digest();
         self.say(&begin()).await;
         self.say(&Message::Rows(rows)).await;
+        self.say(&Message::RowsEnd).await;
         self.say(&Message::Compared { run: [1; 16], plan, entries: 1, base: 0, guard: None }).await;
         while !matches!(self.hear().await, Some(Message::NeedsEnd)) {}
     }
@@ -470,9 +471,12 @@ fn a_client_that_asks_too_much_or_out_of_turn_is_refused_and_nothing_changes() {
         (vec![begin(), Message::ListSpans(vec![(theirs, vec![])])], "no folder has"),
         (vec![begin(), Message::ListSpans(vec![(RelPath::root(), vec![0]); 2])], "no folder has"),
         (vec![begin(), Message::ListSpans(vec![(RelPath::root(), vec![7])])], "no folder has"),
-        (vec![begin(), Message::Rows(vec![row(2, "a")]), compared.clone()], "no tree"),
-        (vec![begin(), Message::Rows(vec![row(1, "b"), row(1, "a")]), compared.clone()], "no tree"),
-        (vec![begin(), compared], "another plan"),
+        (vec![begin(), Message::Rows(vec![row(2, "a")]), Message::RowsEnd], "no tree"),
+        (vec![begin(), Message::Rows(vec![row(1, "b"), row(1, "a")]), Message::RowsEnd], "no tree"),
+        (vec![begin(), compared.clone()], "no place"),
+        (vec![begin(), Message::RowsEnd, Message::AskHashes(vec![])], "no place"),
+        (vec![begin(), Message::RowsEnd, Message::Rows(vec![])], "no place"),
+        (vec![begin(), Message::RowsEnd, compared], "another plan"),
     ] {
         let pair = Pair::new();
         let refusal = refused(&pair, hello(), |evil| async move {

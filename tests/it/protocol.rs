@@ -186,6 +186,7 @@ fn messages() -> Vec<(Message, &'static str)> {
         (Message::Changed, "14"),
         (Message::Remembers(vec![1, 300]), "15 02 01 ac02"),
         (Message::Primer(vec![1, 2]), "16 02 0102"),
+        (Message::RowsEnd, "17"),
     ]
 }
 
