@@ -7,13 +7,13 @@
 //! changed by somebody else; it stays, and the folders above it. No entry can lead out of a tree: it is a [`RelPath`] whose
 //! first component is the name of a tree, opened without following anything.
 //!
-//! The list is not brought to the disk before the first `syncfs` of the run. Where the power fails earlier it may be shorter
-//! than what it lists; what it does not name stays, and is told.
+//! The list is on the disk before anything that it names is made. Where something cannot be removed it stays, and what remains is
+//! tried again by the next run.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -64,9 +64,11 @@ impl Inventory {
     }
 
     /// The list is complete: what it names may be made.
-    pub(super) fn end(mut self) -> io::Result<()> {
+    pub(super) fn end(self, run: &Root) -> io::Result<()> {
         fault::step()?;
-        self.0.flush()
+        let list = self.0.into_inner().map_err(|error| error.into_error())?;
+        rustix::fs::fdatasync(&list)?;
+        Ok(rustix::fs::fsync(run)?)
     }
 }
 
@@ -105,8 +107,9 @@ fn read_entry(list: &mut impl BufRead, bytes: &mut Vec<u8>) -> io::Result<Option
 pub(super) fn clear(run: &Root) -> io::Result<()> {
     let Some(list) = open(run)? else { return Ok(()) };
     // Once all trees are placed nothing on the list is here any more.
-    if names_in(run)?.iter().any(|name| is_tree(name)) {
-        clear_listed(run, BufReader::new(list))?;
+    let trees = names_in(run)?.iter().any(|name| is_tree(name));
+    if trees && !clear_listed(run, BufReader::new(list))? {
+        return Ok(());
     }
     At { folder: run.as_fd(), name: LIST.as_bytes() }.unlink()
 }
@@ -122,34 +125,39 @@ fn open(run: &Root) -> io::Result<Option<File>> {
     Ok((stat.kind == Kind::File && stat.links == 1).then_some(list))
 }
 
-fn clear_listed(run: &Root, mut list: impl BufRead) -> io::Result<()> {
+/// Whether nothing stayed that may be removed another time.
+fn clear_listed(run: &Root, mut list: impl BufRead) -> io::Result<bool> {
     let (mut folders, mut here, mut bytes) = (BTreeSet::new(), None, Vec::new());
+    let mut all = true;
     while let Some(entry) = read_entry(&mut list, &mut bytes)? {
         match entry {
             Entry::Folder(path) => {
-                here = open_folder(run, &path)?;
+                here = run.folder(&path).ok();
                 if here.is_some() {
                     folders.insert(path);
                 }
             }
             Entry::File(name, size) => {
                 if let Some(folder) = &here {
-                    remove_file(At { folder: folder.as_fd(), name: name.as_bytes() }, size)?;
+                    all &= is_gone(&remove_file(At { folder: folder.as_fd(), name: name.as_bytes() }, size));
                 }
             }
         }
     }
-    folders.iter().rev().try_for_each(|path| remove_folder(run, path))
+    for path in folders.iter().rev() {
+        all &= is_gone(&remove_folder(run, path));
+    }
+    Ok(all)
 }
 
-/// None where no such folder stands; what is odd is somebody else's.
-fn open_folder(run: &Root, path: &RelPath) -> io::Result<Option<OwnedFd>> {
-    match run.folder(path) {
-        Ok(folder) => Ok(Some(folder)),
-        Err(error) => match Errno::from_io_error(&error) {
-            Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => Ok(None),
-            _ => Err(error),
-        },
+/// Whether nothing is left to be done, or never can be: a file system that refuses a name holds nothing of that name.
+fn is_gone(removed: &io::Result<()>) -> bool {
+    let errno = removed.as_ref().err().and_then(Errno::from_io_error);
+    match errno {
+        None => removed.is_ok(),
+        Some(errno) => {
+            matches!(errno, Errno::NOENT | Errno::NAMETOOLONG | Errno::ILSEQ | Errno::INVAL | Errno::NOTEMPTY)
+        }
     }
 }
 
@@ -163,10 +171,7 @@ fn remove_file(at: At<'_>, promised: u64) -> io::Result<()> {
 fn remove_folder(run: &Root, path: &RelPath) -> io::Result<()> {
     let mut walker = Walker::new(run);
     let spot = walker.spot(path)?;
-    match (At { folder: spot.folder, name: spot.name }).rmdir() {
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
-        removed => removed,
-    }
+    At { folder: spot.folder, name: spot.name }.rmdir()
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ const NEAR: usize = 4;
 pub(super) struct Nursery {
     /// In path order.
     folders: Vec<Fresh>,
-    grown: Mutex<Grown>,
+    progress: Mutex<Grown>,
 }
 
 /// A folder where nothing stands.
@@ -75,7 +75,7 @@ impl Nursery {
             nursery.folders.push(Fresh { path, bits: opened(bits), tree });
         }
         let (made, members) = (vec![false; nursery.folders.len()], vec![0; nursery.folders.len()]);
-        nursery.grown = Mutex::new(Grown { made, members, near: Vec::new() });
+        nursery.progress = Mutex::new(Grown { made, members, near: Vec::new() });
         nursery
     }
 
@@ -83,8 +83,8 @@ impl Nursery {
         self.folders.binary_search_by(|fresh| fresh.path.cmp(path)).ok()
     }
 
-    fn grown(&self) -> MutexGuard<'_, Grown> {
-        self.grown.lock().unwrap_or_else(PoisonError::into_inner)
+    fn locked(&self) -> MutexGuard<'_, Grown> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where the folder `at` is in staging. Fails where the path would be too long.
@@ -116,12 +116,12 @@ impl Nursery {
                 inventory.file(name, size)?;
             }
         }
-        inventory.end()
+        inventory.end(stage)
     }
 
     /// The folder `parent`, for a file that is about to be made in it. None where it does not grow here.
     fn folder_for(&self, stage: &Root, parent: &[u8]) -> Option<Arc<Open>> {
-        let mut grown = self.grown();
+        let mut grown = self.locked();
         let near = grown.near.iter().find(|near| *near.path == *parent).cloned();
         let open = match near {
             Some(near) => near,
@@ -165,9 +165,8 @@ impl Nursery {
             Ok(_) => grown.made[at] = true,
             // What stands there is none of its members, or one that was counted under another spelling.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => grown.members[*tree] -= 1,
-            Err(_) if spot.stat().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) => {
-                grown.members[*tree] -= 1;
-            }
+            // A name that can be neither made nor looked at here is that of no member.
+            Err(_) if spot.stat().is_err() => grown.members[*tree] -= 1,
             Err(_) => {}
         }
         made
@@ -196,7 +195,7 @@ impl Stage {
         }
         let (parent, name) = promise.path.split()?;
         let open = self.nursery.folder_for(self.folder(), parent)?;
-        let uncount = || self.nursery.grown().members[open.tree] -= 1;
+        let uncount = || self.nursery.locked().members[open.tree] -= 1;
         let Ok(file) = make_staged(&open.folder, name, promise.bits) else {
             uncount();
             return None;
@@ -210,10 +209,10 @@ impl Stage {
     }
 
     /// The new folder `path` as it has grown, made now if nothing came for it. None where it does not grow.
-    pub(super) fn grown(&self, path: &RelPath) -> Option<Staged> {
+    pub(super) fn grown_folder(&self, path: &RelPath) -> Option<Staged> {
         let at = self.nursery.find(path)?;
         let tree = self.nursery.folders[at].tree;
-        let folder = self.nursery.open(&mut self.nursery.grown(), self.folder(), at).ok()?;
+        let folder = self.nursery.open(&mut self.nursery.locked(), self.folder(), at).ok()?;
         let stat = stat_of(&folder).ok()?;
         let number = tree as u32;
         let waits = match at == tree {
@@ -223,9 +222,14 @@ impl Stage {
         Some(Staged { waits, stat, sha256: None })
     }
 
+    /// Keeps no folder of a tree open any more: there are systems that do not rename what is open.
+    pub(super) fn let_go(&self) {
+        self.nursery.locked().near.clear();
+    }
+
     /// How many folders and files may stand in a tree, itself included.
     pub(super) fn members(&self, tree: u32) -> u64 {
-        self.nursery.grown().members.get(tree as usize).copied().unwrap_or(0)
+        self.nursery.locked().members.get(tree as usize).copied().unwrap_or(0)
     }
 }
 
@@ -293,6 +297,35 @@ mod tests {
         assert_eq!((field.mode("d/e/2"), field.kept()), (0o640, vec![]));
         stage.close().unwrap();
         assert_eq!(names(&field.at(".syncfiles/stage")), [""; 0]);
+    }
+
+    #[test]
+    fn in_a_folder_that_passes_its_group_on_so_does_all_that_grows() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let field = Field::new(&[]);
+        fs::set_permissions(field.at(""), fs::Permissions::from_mode(0o2755)).unwrap();
+        let stage = growing(&field);
+        let results = field.perform(&stage, 1, &steps(&field, &stage));
+        assert!(failures(&results).is_empty());
+        let group = fs::metadata(field.at("")).unwrap().gid();
+        let passes_on = |at: &str| fs::metadata(field.at(at)).unwrap().mode() & 0o2000 != 0;
+        assert!(["d", "d/e/f", "g"].into_iter().all(passes_on));
+        let paths = FOLDERS.map(|(at, _)| at).into_iter().chain(FILES.map(|(at, _)| at));
+        assert!(paths.into_iter().all(|at| fs::metadata(field.at(at)).unwrap().gid() == group));
+    }
+
+    #[test]
+    fn a_member_that_somebody_takes_out_of_its_tree_does_not_count_as_placed() {
+        let field = Field::new(&[]);
+        let stage = growing(&field);
+        let steps = steps(&field, &stage);
+        fs::remove_file(staging_of(&field, 1).join("p0/e/2")).unwrap();
+        fs::write(staging_of(&field, 1).join("p0/1.new"), "one").unwrap();
+        fs::rename(staging_of(&field, 1).join("p0/1.new"), staging_of(&field, 1).join("p0/1")).unwrap();
+        let results = field.perform(&stage, 1, &steps);
+        let failed: Vec<_> =
+            results.iter().filter(|(_, result)| result.is_err()).map(|(at, _)| at.to_string()).collect();
+        assert_eq!(failed, ["d/1", "d/e/2"]);
     }
 
     #[test]
@@ -557,7 +590,7 @@ mod tests {
             let folders = FOLDERS.map(|(at, bits)| (path(at), Bits::of_mode(bits)));
             stage.grow(folders.into(), [].into_iter());
             if let Some((above, _)) = blocked.rsplit_once('/') {
-                stage.grown(&path(&above.replace("p0", "d"))).unwrap();
+                stage.grown_folder(&path(&above.replace("p0", "d"))).unwrap();
             }
             fs::write(&theirs, "theirs").unwrap();
             let steps = steps(&field, &stage);
@@ -590,7 +623,7 @@ mod tests {
         let stage = field.growing(1, &all, &files);
         let mut steps: Vec<_> = files.iter().map(|(at, text)| field.put(&stage, at, text)).collect();
         assert!(steps.iter().all(is_member));
-        assert_eq!(stage.nursery.grown().near.len(), NEAR);
+        assert_eq!(stage.nursery.locked().near.len(), NEAR);
         steps.extend(all.iter().map(|(at, bits)| field.folder(at, *bits)));
         assert_eq!(failures(&field.perform(&stage, 1, &steps)), [""; 0]);
         assert_eq!(field.tree().len(), files.len() + all.len());

@@ -119,10 +119,19 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// What stands where a member of a tree belongs: itself, if the tree was placed.
-    fn came_with(&self, tree: u32, member: &Staged) -> Result<Stat, CommitError> {
+    /// What stands where a member of a tree belongs: itself, if the tree was placed and nobody took the member out before.
+    fn came_with(
+        &self,
+        hands: &mut Hands<'_>,
+        (tree, member): (u32, &Staged),
+        path: &RelPath,
+    ) -> Result<Stat, CommitError> {
         let placed = self.trees.get(&tree).and_then(|at| self.results.get(at));
-        if matches!(placed, Some(Ok(_))) { Ok(member.stat) } else { Err(CommitError::Changed) }
+        if !matches!(placed, Some(Ok(_))) {
+            return Err(CommitError::Changed);
+        }
+        let stat = hands.look(path)?.ok_or(CommitError::Changed)?;
+        if stat.seen.inode == member.stat.seen.inode { Ok(stat) } else { Err(CommitError::Changed) }
     }
 
     /// Makes room in the history, and refuses what finds none: older runs go first, this run's losers never.
@@ -163,7 +172,7 @@ impl<'a> Run<'a> {
         for (at, step) in self.steps.iter().enumerate() {
             let Step::MakeFolder { path, bits, .. } = step else { continue };
             // Members must come in first; a folder that is not open to us gets its final bits last.
-            let grown = self.stage.grown(path);
+            let grown = self.stage.grown_folder(path);
             match grown.map_or_else(|| self.stage.empty_folder(opened(*bits)), Ok) {
                 Ok(staged) => {
                     self.folders.insert(at, staged);
@@ -242,6 +251,7 @@ impl<'a> Run<'a> {
 
     /// Takes all turns. Returns the numbers of the records whose acts were not done.
     fn take(&mut self, turns: &[Turn], numbers: &Numbers, root: &Root, bin: &Root) -> Vec<i64> {
+        self.stage.let_go();
         let mut hands = Hands::new(root, bin);
         let mut undone = Vec::new();
         for turn in turns {
@@ -271,8 +281,8 @@ impl<'a> Run<'a> {
             (Turn::Do(_), Step::Move { from, to, expected }) => hands.move_entry(from, to, expected)?,
             (
                 Turn::Do(_),
-                Step::Put { staged: staged @ Staged { waits: Waits::Member(tree), .. }, expected, .. },
-            ) if *expected == Expected::Absent => self.came_with(*tree, staged)?,
+                Step::Put { staged: staged @ Staged { waits: Waits::Member(tree), .. }, path, expected },
+            ) if *expected == Expected::Absent => self.came_with(hands, (*tree, staged), path)?,
             (Turn::Do(_), Step::Put { staged, path, expected }) => {
                 let cleared = if expected.is_folder() { &Expected::Absent } else { expected };
                 hands.place(self.waiting(staged)?, &staged.stat, path, cleared, slot)?
@@ -280,7 +290,9 @@ impl<'a> Run<'a> {
             (Turn::Do(at), Step::MakeFolder { path, expected, .. }) => {
                 let folder = self.folders.get(&at).ok_or(CommitError::Changed)?;
                 match folder.waits {
-                    Waits::Member(tree) => self.came_with(tree, folder)?,
+                    Waits::Member(tree) if *expected == Expected::Absent => {
+                        self.came_with(hands, (tree, folder), path)?
+                    }
                     _ => hands.place(self.waiting(folder)?, &folder.stat, path, expected, slot)?,
                 }
             }

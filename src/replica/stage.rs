@@ -351,13 +351,15 @@ pub(crate) fn make_staged(folder: impl AsFd, name: &[u8], bits: Bits) -> io::Res
     Ok(rustix::fs::openat(folder, name, flags, system::mode(bits))?.into())
 }
 
-/// Makes the folder at `spot`, with these bits.
+/// Makes the folder at `spot`, with these bits. In a folder that passes its group on it does so, too, as with `mkdir`.
 pub(crate) fn make_folder(spot: Spot<'_>, bits: Bits) -> io::Result<OwnedFd> {
     fault::step()?;
-    rustix::fs::mkdirat(spot.folder, spot.name, Mode::RWXU)?;
+    rustix::fs::mkdirat(spot.folder, spot.name, system::mode(bits) | Mode::RWXU)?;
     let made = spot.open_folder()?;
-    if bits != Bits::of_mode(0o700) {
-        rustix::fs::fchmod(&made, system::mode(bits))?;
+    let has = Mode::from_raw_mode(rustix::fs::fstat(&made)?.st_mode);
+    // Only where the umask took some: the system may take the group from whoever sets bits and does not belong to it.
+    if has & (Mode::RWXU | Mode::RWXG | Mode::RWXO) != system::mode(bits) {
+        rustix::fs::fchmod(&made, system::mode(bits) | (has & Mode::SGID))?;
     }
     Ok(made)
 }
