@@ -26,6 +26,10 @@ pub fn reconcile(fork: &Fork, policy: &Policy) -> Plan {
     }
     let mut items = judge.items;
     items.retain(|item| !is_reserved(item));
+    // Where most paths need nothing, a small plan does not keep the room of all.
+    if items.len() < items.capacity() / 4 {
+        items.shrink_to_fit();
+    }
     Plan { items }
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn ahead(connection: &Connection, work: &Work, delay: i64) -> Result<
         // nobody reads, because a large file waits for its place first, would take the credit of all others.
         let heard = size < RESUMABLE && large <= LARGE_IN_FLIGHT;
         let head = pulled(work, &need).filter(|_| heard);
-        let asked = Asked::new(connection, head, true)?;
+        let asked = Asked::new(connection, head)?;
         Ok((need.item, Asked { opening: asked.opening.unattended(), ..asked }))
     };
     Ok(work.arrangement().needs.iter().take(first).map(ask).collect::<Result<_, CarrierError>>()?)
@@ -59,9 +59,8 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    fn new(connection: &Connection, head: Option<Head>, first: bool) -> Result<Asked, CarrierError> {
+    fn new(connection: &Connection, head: Option<Head>) -> Result<Asked, CarrierError> {
         let opening = match head {
-            Some(head) if first => connection.ask(&head.encode())?,
             // What is told along with a request is all that is said on that channel.
             Some(head) => connection.ask_to_listen(&head.encode())?,
             None => connection.ask(&[])?,
@@ -146,11 +145,9 @@ impl Lane {
         for _ in 0..at_once {
             let (queue, work, carry) = (queue.clone(), work.clone(), carry.clone());
             carriers.spawn(async move {
-                let mut first = true;
-                while let Some((asked, need, place)) = next(&queue, first).await? {
+                while let Some((asked, need, place)) = next(&queue).await? {
                     carry(asked, work.clone(), need).await?;
                     drop(place);
-                    first = false;
                 }
                 Ok(())
             });
@@ -167,12 +164,7 @@ type Queue = Mutex<(Lane, std::vec::IntoIter<Need>)>;
 
 /// The next file of the lane, on its channel, and its place if it is large. Channels are asked for in path order: the next in
 /// that order wait behind a large file that waits for its place.
-///
-/// `first`: of a carrier, so that nothing is under way yet that the request could go along with.
-async fn next(
-    queue: &Queue,
-    first: bool,
-) -> Result<Option<(Asked, Need, Option<OwnedSemaphorePermit>)>, SessionError> {
+async fn next(queue: &Queue) -> Result<Option<(Asked, Need, Option<OwnedSemaphorePermit>)>, SessionError> {
     let mut queue = queue.lock().await;
     let (lane, needs) = &mut *queue;
     let Some(need) = needs.next() else { return Ok(None) };
@@ -182,7 +174,7 @@ async fn next(
     };
     let asked = match lane.ahead.pop_front() {
         Some((item, asked)) if item == need.item => asked,
-        _ => Asked::new(&lane.connection, (lane.head)(&lane.work, &need), first)?,
+        _ => Asked::new(&lane.connection, (lane.head)(&lane.work, &need))?,
     };
     Ok(Some((asked, need, place)))
 }

@@ -39,19 +39,30 @@ pub struct Chunk {
 /// Both halves of a channel; its drop closes the channel.
 struct Ends {
     lane: Arc<Lane>,
-    port: Option<Port>,
+    exit: Option<Exit>,
+}
+
+/// How a channel is closed, and what this end sends gets out.
+enum Exit {
+    Port(Port),
+    /// Nothing is sent, and closing is an [errand](super::errands).
+    Errand(ChannelId),
 }
 
 impl Channel {
     pub(super) fn new(lane: Arc<Lane>, port: Port) -> Self {
-        let ends = Arc::new(Ends { lane, port: Some(port) });
+        Self::leaving(lane, Exit::Port(port))
+    }
+
+    fn leaving(lane: Arc<Lane>, exit: Exit) -> Self {
+        let ends = Arc::new(Ends { lane, exit: Some(exit) });
         Self { reader: ChannelReader(ends.clone()), writer: ChannelWriter(ends) }
     }
 
     /// A channel on which this end, the client, has said all that it is going to say.
     pub(super) fn listening(lane: Arc<Lane>, id: ChannelId) -> Self {
         lane.finished.store(true, Ordering::Release);
-        Self::new(lane, Port::Listening(id))
+        Self::leaving(lane, Exit::Errand(id))
     }
 
     /// At the server, once all is sent that the client can want: drops the channel without telling the client that it is given
@@ -110,7 +121,11 @@ impl ChannelWriter {
 
 impl Ends {
     fn port(&self) -> Result<&Port, CarrierError> {
-        self.port.as_ref().ok_or(CarrierError::Closed)
+        match &self.exit {
+            Some(Exit::Port(port)) => Ok(port),
+            Some(Exit::Errand(_)) => Err(CarrierError::Finished),
+            None => Err(CarrierError::Closed),
+        }
     }
 
     /// Sends one packet. Credit is taken before and given back if this is dropped before the session took the packet.
@@ -159,20 +174,21 @@ impl Drop for Booked<'_> {
 impl Drop for Ends {
     /// The client closes. The server, which lives long and would leak, only says that it is done, and waits for the client.
     fn drop(&mut self) {
-        let Some(port) = self.port.take() else { return };
+        let Some(exit) = self.exit.take() else { return };
         let link = self.lane.link.clone();
-        match port {
-            Port::Client(..) => {
+        match exit {
+            Exit::Port(port @ Port::Client(..)) => {
                 self.lane.release();
                 link.leave(&self.lane);
                 port.close_soon(&link);
             }
-            Port::Listening(id) => {
+            Exit::Errand(id) => {
+                // Until the session has its turn, what arrives is acknowledged as ever.
                 self.lane.desert();
-                link.leave(&self.lane);
                 link.errands.close(id, self.lane.clone());
+                link.leave(&self.lane);
             }
-            Port::Server(..) => {
+            Exit::Port(Port::Server(..)) => {
                 self.lane.desert();
                 let over = self.lane.settled_here.load(Ordering::Acquire)
                     || self.lane.finished.load(Ordering::Acquire) && self.lane.eof_came();

@@ -11,10 +11,11 @@ use russh::keys::PublicKey;
 
 use super::SUBSYSTEM;
 use super::connection::Connection;
+use super::cut::CutOnDrop;
 use super::error::{CarrierError, ConnectError};
 use super::flow::{Flow, PACKET, algorithms};
 use super::frame::preface;
-use super::link::{CutOnDrop, Link};
+use super::link::Link;
 use super::login::{Login, log_in};
 use super::port::{Port, write_link};
 use super::socket::{Socket, Stream};

@@ -74,9 +74,8 @@ impl Connection {
         self.opening(first, Opening::new)
     }
 
-    /// As [`ask`](Self::ask), for a channel on which this end says nothing more than `first`. It costs less, but the request may
-    /// wait until the server says something, as it is about to wherever a request was made before: for one channel after
-    /// the other, not for the first ones.
+    /// As [`ask`](Self::ask), for a channel on which this end says nothing more than `first`. It costs less: while the server
+    /// answers earlier requests, this one goes out with its next answer.
     ///
     /// # Errors
     /// As [`ask`](Self::ask).

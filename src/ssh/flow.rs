@@ -26,7 +26,8 @@ pub struct Flow {
     pub channels_ever: u64,
     /// Bytes in one direction after which keys are exchanged anew; at most 16 GiB.
     pub rekey_bytes: u64,
-    /// Channels after which the client recycles the SSH connection; `None`: never (a stream that cannot be dialled twice).
+    /// Channels after which the client recycles the SSH connection, those that only listen counted a quarter; `None`: never
+    /// (a stream that cannot be dialled twice).
     pub recycle_channels: Option<u64>,
     /// Bytes, both directions together, after which the client recycles the SSH connection.
     pub recycle_bytes: u64,

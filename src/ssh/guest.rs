@@ -127,7 +127,7 @@ impl Guest {
     fn welcome(&mut self, own: u32, id: u32) -> Result<Arc<Lane>, CarrierError> {
         let lane = Lane::new(own, id, self.link.clone());
         self.link.enter_sender(&lane)?;
-        self.link.enter(&lane);
+        self.link.enter(&lane)?;
         self.slots.set(own, Slot::Silent(lane.clone()));
         Ok(lane)
     }

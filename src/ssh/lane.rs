@@ -20,7 +20,7 @@ pub(super) struct Lane {
     /// This end's SSH number of the channel.
     pub(super) number: u32,
     /// The number both ends know the channel by, which the client gave when it asked for the channel. At the client 0 until
-    /// whoever asked has seen that the channel is open.
+    /// it is known which request the open channel is for.
     id: AtomicU32,
     pub(super) link: Arc<Link>,
     /// How fast this end may send, where that is limited.
@@ -34,7 +34,7 @@ pub(super) struct Lane {
     consumed: AtomicU32,
     /// Whether the lane already waits in the link's list of lanes to acknowledge.
     pub(super) listed: AtomicBool,
-    /// Whether our end mark was sent.
+    /// Whether this end has said all that it may: its end mark was sent, or none is needed.
     pub(super) finished: AtomicBool,
     /// Whether this end has sent all that it is going to, and wants nothing more.
     pub(super) settled_here: AtomicBool,

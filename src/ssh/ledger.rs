@@ -16,8 +16,8 @@ pub(super) struct Ledger {
     held: AtomicU32,
     /// Consumed and not acknowledged.
     consumed: AtomicU32,
-    /// Lanes on which something was consumed.
-    listed: Mutex<Vec<Arc<Lane>>>,
+    /// Lanes on which something was consumed; none any more once the connection has ended: they keep the link, which keeps this.
+    listed: Mutex<Option<Vec<Arc<Lane>>>>,
     /// Whether it is time to acknowledge.
     due: AtomicBool,
 }
@@ -28,7 +28,7 @@ impl Ledger {
             windows,
             held: AtomicU32::new(0),
             consumed: AtomicU32::new(0),
-            listed: Mutex::default(),
+            listed: Mutex::new(Some(Vec::new())),
             due: AtomicBool::new(false),
         }
     }
@@ -52,6 +52,12 @@ impl Ledger {
         self.held.fetch_sub(bytes, Ordering::SeqCst);
     }
 
+    /// The connection has ended: nothing is acknowledged any more.
+    pub(super) fn end(&self) {
+        let listed = locked(&self.listed).take();
+        drop(listed);
+    }
+
     /// Bytes received and not yet acknowledged.
     pub(super) fn held(&self) -> u32 {
         self.held.load(Ordering::SeqCst)
@@ -62,7 +68,7 @@ impl Ledger {
     /// never stops it: it waits only for what is not yet consumed.
     pub(super) fn note(&self, lane: &Arc<Lane>, bytes: u32, lane_so_far: u32) -> bool {
         if !lane.listed.swap(true, Ordering::SeqCst) {
-            locked(&self.listed).push(lane.clone());
+            locked(&self.listed).iter_mut().for_each(|listed| listed.push(lane.clone()));
         }
         let so_far = self.consumed.fetch_add(bytes, Ordering::SeqCst).saturating_add(bytes);
         let due = so_far >= self.windows.all / 4 || lane_so_far >= self.windows.channel / 4;
@@ -76,6 +82,7 @@ impl Ledger {
         }
         let lanes = {
             let mut listed = locked(&self.listed);
+            let Some(listed) = &mut *listed else { return Vec::new() };
             let from = listed.len().saturating_sub(MAX_BODY / 16);
             if from > 0 {
                 self.due.store(true, Ordering::SeqCst);

@@ -25,6 +25,9 @@ use super::wait::{locked, until};
 /// What is read ahead from a peer that has not logged in, bytes.
 const STRANGER_AHEAD: usize = 256 * 1024;
 
+/// What a client ends a server for that opens a channel anew that is open.
+pub(super) const CONFIRMED_TWICE: CarrierError = CarrierError::Protocol("a channel was confirmed twice");
+
 /// What is known by a common number.
 enum Sender {
     /// A channel that was asked for; `true`: the server has given it up already.
@@ -60,7 +63,9 @@ pub(super) struct Link {
     /// Channels being opened by this end.
     pub(super) opening: AtomicU64,
     /// Channels opened so far.
-    pub(super) opened: AtomicU64,
+    opened: AtomicU64,
+    /// Those of them that russh remembers.
+    kept: AtomicU64,
     /// Signs of life from the peer so far: data on the link or on a channel. SSH's own keepalives are none.
     heard: AtomicU64,
     /// What a request that the server answers at once took, at the client.
@@ -88,6 +93,7 @@ impl Link {
             expected: Notify::new(),
             opening: AtomicU64::new(0),
             opened: AtomicU64::new(0),
+            kept: AtomicU64::new(0),
             heard: AtomicU64::new(0),
             round_trip: OnceLock::new(),
             owner: OnceLock::new(),
@@ -114,6 +120,7 @@ impl Link {
         let lanes: Vec<_> = locked(&self.lanes).drain().map(|(_, lane)| lane).collect();
         locked(&self.senders).clear();
         self.errands.end();
+        self.ledger.end();
         lanes.iter().for_each(|lane| lane.end(cause.clone()));
         self.mailbox.ring();
         self.line.cut();
@@ -195,14 +202,35 @@ impl Link {
 
     // --- lanes
 
-    /// Enters an open channel.
-    pub(super) fn enter(&self, lane: &Arc<Lane>) {
-        locked(&self.lanes).insert(lane.number, lane.clone());
-        self.opened.fetch_add(1, Ordering::Relaxed);
-        if let Some(cause) = self.cause() {
-            lane.end(cause);
+    /// Enters an open channel. Fails if one of its number is open.
+    pub(super) fn enter(&self, lane: &Arc<Lane>) -> Result<(), CarrierError> {
+        {
+            let mut lanes = locked(&self.lanes);
+            // Where the end has come meanwhile, nobody would take it out again.
+            if let Some(cause) = self.cause() {
+                lane.end(cause.clone());
+                return Err(cause);
+            }
+            if lanes.insert(lane.number, lane.clone()).is_some() {
+                return Err(CONFIRMED_TWICE);
+            }
         }
+        self.opened.fetch_add(1, Ordering::Relaxed);
         self.bell.notify_waiters();
+        Ok(())
+    }
+
+    /// As [`enter`](Self::enter), at the client a channel that was opened through russh's handle.
+    pub(super) fn enter_kept(&self, lane: &Arc<Lane>) -> Result<(), CarrierError> {
+        self.kept.fetch_add(1, Ordering::Relaxed);
+        self.enter(lane)
+    }
+
+    /// How worn this SSH connection is, in channels that russh remembers. The others count a quarter: they cost nothing, but the
+    /// server lets only so many be opened.
+    pub(super) fn wear(&self) -> u64 {
+        let (opened, kept) = (self.opened.load(Ordering::Relaxed), self.kept.load(Ordering::Relaxed));
+        (opened + 3 * kept) / 4
     }
 
     /// The lane of a channel that was confirmed. russh tells the opener a moment before it tells the session's handler.
@@ -216,7 +244,11 @@ impl Link {
 
     /// At the server: from now on the peer may acknowledge what is sent on this lane. Fails if its number is taken.
     pub(super) fn enter_sender(&self, lane: &Arc<Lane>) -> Result<(), CarrierError> {
-        match locked(&self.senders).insert(lane.id(), Sender::Open(lane.clone())) {
+        let mut senders = locked(&self.senders);
+        if let Some(cause) = self.cause() {
+            return Err(cause);
+        }
+        match senders.insert(lane.id(), Sender::Open(lane.clone())) {
             None => Ok(()),
             Some(_) => Err(CarrierError::Protocol("a channel number used twice")),
         }
@@ -233,7 +265,12 @@ impl Link {
     /// The channel with this number is open, and `lane` is its lane.
     pub(super) fn answered(&self, id: u32, lane: &Arc<Lane>) {
         lane.call(id);
-        if let Some(Sender::Called(true)) = locked(&self.senders).insert(id, Sender::Open(lane.clone())) {
+        let mut senders = locked(&self.senders);
+        // As in `enter`.
+        if self.cause().is_some() {
+            return;
+        }
+        if let Some(Sender::Called(true)) = senders.insert(id, Sender::Open(lane.clone())) {
             lane.end(CarrierError::Abandoned);
         }
     }
@@ -358,27 +395,5 @@ impl Link {
             None => return,
         };
         lane.end(CarrierError::Abandoned);
-    }
-}
-
-/// Ends an SSH connection that is given up before it is complete, or whose owner's task is.
-pub(super) struct CutOnDrop(Option<Arc<Link>>);
-
-impl CutOnDrop {
-    pub(super) fn new(link: &Arc<Link>) -> Self {
-        Self(Some(link.clone()))
-    }
-
-    /// The connection is somebody else's from now on.
-    pub(super) fn keep(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for CutOnDrop {
-    fn drop(&mut self) {
-        if let Some(link) = self.0.take() {
-            link.fail(CarrierError::Closed);
-        }
     }
 }

@@ -11,6 +11,7 @@ mod apart;
 mod channel;
 mod client;
 mod connection;
+mod cut;
 mod errands;
 mod error;
 mod flow;

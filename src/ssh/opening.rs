@@ -129,6 +129,7 @@ async fn open(link: &Arc<Link>, handle: Arc<client::Handle<Visitor>>, id: u32, n
     Ok(Channel::new(lane, port))
 }
 
-fn refused(why: &ChannelOpenFailure) -> CarrierError {
+/// In our words: a server may say anything.
+pub(super) fn refused(why: &ChannelOpenFailure) -> CarrierError {
     CarrierError::Refused(Arc::from(why.description().to_lowercase()))
 }

@@ -19,8 +19,6 @@ use super::visitor::Visitor;
 pub(super) enum Port {
     /// A channel of the client's session.
     Client(Arc<client::Handle<Visitor>>, ChannelWriteHalf<client::Msg>),
-    /// A channel of the client's session on which nothing is sent; it is closed by an [errand](super::errands).
-    Listening(ChannelId),
     /// A channel of the server's session.
     Server(server::Handle, ChannelId),
 }
@@ -34,7 +32,7 @@ impl Port {
     pub(super) fn number(&self) -> u32 {
         match self {
             Self::Client(_, half) => half.id().number(),
-            Self::Listening(id) | Self::Server(_, id) => id.number(),
+            Self::Server(_, id) => id.number(),
         }
     }
 
@@ -42,7 +40,6 @@ impl Port {
     pub(super) async fn data(&self, bytes: Bytes) -> Result<(), CarrierError> {
         match self {
             Self::Client(handle, half) => handle.data(half.id(), bytes).await.map_err(gone),
-            Self::Listening(_) => Err(CarrierError::Finished),
             Self::Server(handle, id) => handle.data(*id, bytes).await.map_err(gone),
         }
     }
@@ -51,7 +48,6 @@ impl Port {
     pub(super) async fn subsystem(&self, name: &str) -> Result<(), CarrierError> {
         match self {
             Self::Client(_, half) => half.request_subsystem(false, name).await.map_err(gone),
-            Self::Listening(_) => Err(CarrierError::Finished),
             Self::Server(..) => Err(CarrierError::Protocol("only the client opens channels")),
         }
     }
@@ -60,7 +56,6 @@ impl Port {
     pub(super) async fn eof(&self) -> Result<(), CarrierError> {
         match self {
             Self::Client(_, half) => half.eof().await.map_err(gone),
-            Self::Listening(_) => Err(CarrierError::Finished),
             Self::Server(handle, id) => handle.eof(*id).await.map_err(gone),
         }
     }
@@ -69,7 +64,6 @@ impl Port {
     pub(super) async fn close(&self) -> Result<(), CarrierError> {
         match self {
             Self::Client(_, half) => half.close().await.map_err(gone),
-            Self::Listening(_) => Err(CarrierError::Finished),
             Self::Server(handle, id) => handle.close(*id).await.map_err(gone),
         }
     }
@@ -79,7 +73,6 @@ impl Port {
         let reason = Disconnect::ByApplication;
         let _ = match self {
             Self::Client(handle, _) => handle.disconnect(reason, "done", "").await,
-            Self::Listening(_) => Ok(()),
             Self::Server(handle, _) => handle.disconnect(reason, "done".into(), String::new()).await,
         };
     }

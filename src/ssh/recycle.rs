@@ -1,10 +1,11 @@
 //! A fresh SSH connection behind the same [`Connection`](super::Connection).
 //!
-//! russh keeps some kilobytes of every channel that this end closed first, and exchanges keys anew after so many bytes. So the
-//! client replaces the SSH connection from time to time. Over the authenticated link channel it announces a key made for
-//! this alone; the server lets that key in once, into this sync and no other, and nobody is asked for a passphrase or a touch
-//! again. Each end then marks the end of its control messages on the old link and goes on with the new one. New channels
-//! open only on the newest; an old one is closed when its last channel is.
+//! russh keeps some kilobytes of every channel that was opened through its handle and closed first by this end, and exchanges
+//! keys anew after so many bytes; a server lets only so many channels be opened. So the client replaces the SSH connection
+//! from time to time. Over the authenticated link channel it announces a key made for this alone; the server lets that key
+//! in once, into this sync and no other, and nobody is asked for a passphrase or a touch again. Each end then marks the end
+//! of its control messages on the old link and goes on with the new one. New channels open only on the newest; an old one is
+//! closed when its last channel is.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -70,7 +71,7 @@ impl Inner {
         };
         let Ok(Trunk { link, .. }) = self.newest() else { return };
         let (sent, received) = link.line.traffic();
-        let due = link.opened.load(Ordering::Relaxed) >= self.recycle_at.load(Ordering::Relaxed)
+        let due = link.wear() >= self.recycle_at.load(Ordering::Relaxed)
             || sent + received >= dialer.flow().recycle_bytes;
         if due && self.alive() < CLIENT_LINKS && !self.recycling.swap(true, Ordering::SeqCst) {
             tokio::spawn(recycle(Arc::downgrade(self), dialer));
@@ -86,8 +87,8 @@ async fn recycle(sync: Weak<Inner>, dialer: Arc<Dialer>) {
     };
     let Some(sync) = sync.upgrade() else { return };
     let often = dialer.flow().recycle_channels.unwrap_or(u64::MAX);
-    let opened = sync.newest().map_or(0, |newest| newest.link.opened.load(Ordering::Relaxed));
-    let next = if made.is_ok() { often } else { opened + often.div_ceil(4) };
+    let worn = sync.newest().map_or(0, |newest| newest.link.wear());
+    let next = if made.is_ok() { often } else { worn + often.div_ceil(4) };
     sync.recycle_at.store(next, Ordering::Relaxed);
     sync.recycling.store(false, Ordering::SeqCst);
 }

@@ -14,9 +14,10 @@ use tokio::task::JoinSet;
 
 use super::apart::apart;
 use super::connection::Connection;
+use super::cut::CutOnDrop;
 use super::flow::{Flow, PACKET, algorithms};
 use super::guest::Guest;
-use super::link::{CutOnDrop, Link};
+use super::link::Link;
 use super::login::TRIES;
 use super::port::{Port, write_link};
 use super::principal::{Authorize, Door, Peer, Principal};

@@ -41,7 +41,7 @@ pub(super) struct Inner {
     failure: OnceLock<CarrierError>,
     failed: Notify,
     pub(super) recycling: AtomicBool,
-    /// Channels on the newest SSH connection at which the next attempt to recycle is due.
+    /// The [wear](Link::wear) of the newest SSH connection at which the next attempt to recycle is due.
     pub(super) recycle_at: AtomicU64,
 }
 

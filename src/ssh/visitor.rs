@@ -10,7 +10,7 @@ use super::client::HostCheck;
 use super::error::{CarrierError, ConnectError};
 use super::flow::charge;
 use super::lane::Lane;
-use super::link::Link;
+use super::link::{CONFIRMED_TWICE, Link};
 use super::login::Asking;
 use super::wait::locked;
 
@@ -151,23 +151,25 @@ impl client::Handler for Visitor {
             self.link_number = Some(id.number());
             return Ok(());
         }
-        match self.link.errands.answered(id.number()) {
+        let entered = match self.link.errands.answered(id.number()) {
+            _ if self.link_number == Some(id.number()) => Err(CONFIRMED_TWICE),
             Some(asked) => asked.opened(&self.link, id),
-            None => self.link.enter(&Lane::new(id.number(), 0, self.link.clone())),
-        }
+            None => self.link.enter_kept(&Lane::new(id.number(), 0, self.link.clone())),
+        };
+        self.judge(entered)?;
         Ok(self.link.errands.run(session)?)
     }
 
     async fn channel_open_failure(
         &mut self,
         id: ChannelId,
-        _: ChannelOpenFailure,
-        why: &str,
+        why: ChannelOpenFailure,
+        _: &str,
         _: &str,
         session: &mut Session,
     ) -> Result<(), Stop> {
         if let Some(asked) = self.link.errands.answered(id.number()) {
-            asked.refused(&self.link, why);
+            asked.refused(&self.link, &why);
         }
         Ok(self.link.errands.run(session)?)
     }
@@ -177,11 +179,11 @@ impl client::Handler for Visitor {
         Ok(self.link.errands.run(session)?)
     }
 
-    async fn channel_eof(&mut self, id: ChannelId, _: &mut Session) -> Result<(), Stop> {
+    async fn channel_eof(&mut self, id: ChannelId, session: &mut Session) -> Result<(), Stop> {
         if let Some(lane) = self.link.lane(id.number()) {
             lane.arrive_eof();
         }
-        Ok(())
+        Ok(self.link.errands.run(session)?)
     }
 
     async fn channel_close(&mut self, id: ChannelId, session: &mut Session) -> Result<(), Stop> {

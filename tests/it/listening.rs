@@ -1,6 +1,5 @@
 //! Channels on which the client says nothing but what comes with the request.
 
-use bytes::Bytes;
 use syncfiles::ssh::{CarrierError, Connection, Flow};
 use tokio::task::JoinSet;
 
@@ -93,28 +92,6 @@ async fn they_go_on_on_the_next_ssh_connection_while_keys_are_exchanged_anew() {
         let (client, server, site) = tcp_pair(&flow).await;
         listen_to_many(&client, server).await;
         site.stop().await;
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_more_can_be_said_on_one() {
-    in_time(async {
-        let (client, server) = memory_pair(&Flow::default()).await;
-        tokio::spawn(serve(server));
-        // Each while the one before is unanswered or after it: both ways lead to an open channel.
-        let asked: Vec<_> = (1..100u32)
-            .map(|length| (length, client.ask_to_listen(&length.to_be_bytes()).unwrap()))
-            .collect();
-        let mut silent = 0;
-        for (length, opening) in asked {
-            let mut channel = opening.wait().await.unwrap();
-            silent +=
-                u32::from(channel.writer.send(Bytes::from_static(b"x")).await == Err(CarrierError::Finished));
-            assert!(read_all(&mut channel).await.unwrap() == pattern(length as usize, length.into()));
-        }
-        // The first has to be asked for at once; it is like any other.
-        assert!(silent >= 98, "{silent}");
     })
     .await;
 }
