@@ -191,7 +191,7 @@ impl<'a> Hands<'a> {
         let refused = failed("set its permission bits");
         let folder = self.root.folder(path).map_err(&refused)?;
         fault::step().map_err(&refused)?;
-        rustix::fs::fchmod(&folder, system::mode(bits)).map_err(|errno| refused(errno.into()))?;
+        system::set_bits_of_folder(&folder, bits).map_err(&refused)?;
         stat_of(&folder).map_err(&refused)
     }
 

@@ -103,15 +103,22 @@ fn read_entry(list: &mut impl BufRead, bytes: &mut Vec<u8>) -> io::Result<Option
     Ok(bytes.strip_suffix(b"\0").and_then(Entry::parse))
 }
 
-/// Removes what the run with this staging folder grew and nobody changed, and its list.
-pub(super) fn clear(run: &Root) -> io::Result<()> {
-    let Some(list) = open(run)? else { return Ok(()) };
+/// Removes what the run with this staging folder grew and nobody changed, and its list once nothing more is to be removed: says
+/// whether that is so.
+pub(super) fn clear(run: &Root) -> io::Result<bool> {
+    let Some(list) = open(run)? else { return Ok(true) };
     // Once all trees are placed nothing on the list is here any more.
     let trees = names_in(run)?.iter().any(|name| is_tree(name));
     if trees && !clear_listed(run, BufReader::new(list))? {
-        return Ok(());
+        return Ok(false);
     }
-    At { folder: run.as_fd(), name: LIST.as_bytes() }.unlink()
+    At { folder: run.as_fd(), name: LIST.as_bytes() }.unlink()?;
+    Ok(true)
+}
+
+/// Whether this is the name of a tree, or of the list.
+pub(super) fn is_grown(name: &[u8]) -> bool {
+    name == LIST.as_bytes() || is_tree(name)
 }
 
 fn open(run: &Root) -> io::Result<Option<File>> {
@@ -132,7 +139,9 @@ fn clear_listed(run: &Root, mut list: impl BufRead) -> io::Result<bool> {
     while let Some(entry) = read_entry(&mut list, &mut bytes)? {
         match entry {
             Entry::Folder(path) => {
-                here = run.folder(&path).ok();
+                let opened = run.folder(&path);
+                all &= !opened.as_ref().is_err_and(|error| !is_not_there(error));
+                here = opened.ok();
                 if here.is_some() {
                     folders.insert(path);
                 }
@@ -150,15 +159,18 @@ fn clear_listed(run: &Root, mut list: impl BufRead) -> io::Result<bool> {
     Ok(all)
 }
 
-/// Whether nothing is left to be done, or never can be: a file system that refuses a name holds nothing of that name.
+/// Whether nothing is left to be done.
 fn is_gone(removed: &io::Result<()>) -> bool {
-    let errno = removed.as_ref().err().and_then(Errno::from_io_error);
-    match errno {
-        None => removed.is_ok(),
-        Some(errno) => {
-            matches!(errno, Errno::NOENT | Errno::NAMETOOLONG | Errno::ILSEQ | Errno::INVAL | Errno::NOTEMPTY)
-        }
-    }
+    let left = |error: &io::Error| !is_not_there(error) && error.kind() != io::ErrorKind::DirectoryNotEmpty;
+    !removed.as_ref().is_err_and(left)
+}
+
+/// Whether there is nothing of ours by this name, nor can be: what is odd is somebody else's.
+pub(super) fn is_not_there(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    let odd = matches!(errno, Some(Errno::NOTDIR | Errno::LOOP | Errno::XDEV));
+    let no_name = matches!(errno, Some(Errno::NAMETOOLONG | Errno::ILSEQ | Errno::INVAL));
+    errno == Some(Errno::NOENT) || odd || no_name
 }
 
 fn remove_file(at: At<'_>, promised: u64) -> io::Result<()> {

@@ -131,7 +131,11 @@ impl<'a> Run<'a> {
             return Err(CommitError::Changed);
         }
         let stat = hands.look(path)?.ok_or(CommitError::Changed)?;
-        if stat.seen.inode == member.stat.seen.inode { Ok(stat) } else { Err(CommitError::Changed) }
+        // What was edited since is still it. And there are systems that make an inode's number from the path.
+        let (is, was) = (&stat, &member.stat);
+        let same = is.seen.inode == was.seen.inode || (is.size, is.modified) == (was.size, was.modified);
+        let same = is.kind == was.kind && (same || is.kind == Kind::Folder);
+        if same { Ok(stat) } else { Err(CommitError::Changed) }
     }
 
     /// Makes room in the history, and refuses what finds none: older runs go first, this run's losers never.

@@ -272,9 +272,11 @@ impl Stage {
             return Ok(Vec::new());
         }
         let mut left = Vec::new();
-        inventory::clear(&dead)?;
+        // What cannot be removed is no reason not to sync; the next run tries again.
+        let cleared = inventory::clear(&dead).unwrap_or(false);
         for member in names_in(&dead)? {
-            if !self.adopt(&dead, &member, now)? && !clear(&dead, &member)? {
+            let ours = !cleared && inventory::is_grown(&member);
+            if !ours && !self.adopt(&dead, &member, now)? && !clear(&dead, &member).unwrap_or(false) {
                 left.push(shown(&[name, &member]));
             }
         }
@@ -359,7 +361,7 @@ pub(crate) fn make_folder(spot: Spot<'_>, bits: Bits) -> io::Result<OwnedFd> {
     let has = Mode::from_raw_mode(rustix::fs::fstat(&made)?.st_mode);
     // Only where the umask took some: the system may take the group from whoever sets bits and does not belong to it.
     if has & (Mode::RWXU | Mode::RWXG | Mode::RWXO) != system::mode(bits) {
-        rustix::fs::fchmod(&made, system::mode(bits) | (has & Mode::SGID))?;
+        system::set_bits_of_folder(&made, bits)?;
     }
     Ok(made)
 }
