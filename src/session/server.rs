@@ -313,7 +313,7 @@ impl Half<'_> {
         if guard.is_err() || compared.stopped {
             return Ok(None);
         }
-        let needs = if wish.dry { work.needed() } else { work.prepare(compared.run)? };
+        let needs = if wish.dry { work.needed() } else { heavily(|| work.prepare(compared.run))? };
         control.send_list(needs, |_| 16, Message::Needs).await?;
         control.send_list(work.remembered(), |_| 5, Message::Remembers).await?;
         control.send(&Message::NeedsEnd).await?;

@@ -211,7 +211,8 @@ impl Link {
                 lane.end(cause.clone());
                 return Err(cause);
             }
-            if lanes.insert(lane.number, lane.clone()).is_some() {
+            if let Some(before) = lanes.insert(lane.number, lane.clone()) {
+                before.end(CONFIRMED_TWICE);
                 return Err(CONFIRMED_TWICE);
             }
         }

@@ -88,7 +88,7 @@ async fn recycle(sync: Weak<Inner>, dialer: Arc<Dialer>) {
     let Some(sync) = sync.upgrade() else { return };
     let often = dialer.flow().recycle_channels.unwrap_or(u64::MAX);
     let worn = sync.newest().map_or(0, |newest| newest.link.wear());
-    let next = if made.is_ok() { often } else { worn + often.div_ceil(4) };
+    let next = if made.is_ok() { often } else { worn + often.div_ceil(16) };
     sync.recycle_at.store(next, Ordering::Relaxed);
     sync.recycling.store(false, Ordering::SeqCst);
 }
