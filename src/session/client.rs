@@ -248,7 +248,6 @@ impl Run<'_> {
         // A second round for what no decision needs, but what may spare transfers. It changes the tree, so that
         // both sides must plan from it again.
         let wanted = wanted(&plan, Side::Two, &scanned, remembered.run.is_none());
-        debug_assert!(!bare || wanted == Wanted::default());
         if wanted != Wanted::default() {
             let ask = Sides { one: wanted.peer, two: wanted.own };
             self.settle_hashes(&mut scanned, &mut comparison.tree, ask, outcome).await?;
@@ -329,7 +328,6 @@ impl Run<'_> {
         work.arrange();
         let guard = work.guard(self.options.max_delete, entries, remembered.base.rows().len() as u64);
         if whole {
-            // Nothing differs but the base: there was no tree to send.
             self.control.send(&Message::RowsEnd).await?;
         }
         let idle = self.options.dry || guard.is_err();
