@@ -2,14 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
-use std::sync::mpsc;
-use std::thread;
 
+use bytes::Bytes;
 use rustix::fs::FlockOperation;
 
 use super::blocks::Old;
 use super::expected::{Entry, read_through};
 use super::fault;
+use super::hashing::{Hashing, Piece};
 use super::root::{Kind, Root, Stat, stat_of};
 use super::source::{SourceError, is_gone};
 use super::stage::{
@@ -26,16 +26,9 @@ pub struct Incoming {
     file: File,
     name: String,
     promise: Promise,
-    hasher: Hasher,
+    hashing: Hashing,
     written: u64,
-    /// What held copied bytes before, and will again.
-    spare: Vec<Vec<u8>>,
 }
-
-/// Pieces of a copied range that may be written and not yet hashed.
-const UNHASHED: usize = 4;
-/// A range of fewer bytes is not worth a thread.
-const WORTH_A_THREAD: u64 = 1 << 20;
 
 impl Stage {
     /// Begins to stage a file. Where an earlier run got part of this very promise (path, size, time and
@@ -121,8 +114,7 @@ impl Stage {
 
 impl Incoming {
     pub(super) fn new(file: File, name: String, promise: &Promise) -> Incoming {
-        let (hasher, spare) = (Hasher::new(), Vec::new());
-        Incoming { file, name, promise: promise.clone(), hasher, written: 0, spare }
+        Incoming { file, name, promise: promise.clone(), hashing: Hashing::default(), written: 0 }
     }
 
     /// How many bytes are there already; the next ones are written behind them.
@@ -130,42 +122,32 @@ impl Incoming {
         self.written
     }
 
-    /// Appends `length` bytes of `old` from `offset` on: they are hashed beside being copied, as either takes about as long.
+    /// Appends `length` bytes of `old` from `offset` on.
     pub fn copy<E>(&mut self, old: &Old, offset: u64, length: u64) -> Result<(), E>
     where
         E: From<SourceError> + From<StageError>,
     {
-        if length < WORTH_A_THREAD {
-            return old.range(offset, length, |piece| self.write(&piece).map(|()| piece).map_err(E::from));
-        }
-        let Incoming { file, promise, hasher, written, spare, .. } = self;
-        thread::scope(|scope| {
-            let (stored, unhashed) = mpsc::sync_channel::<Vec<u8>>(UNHASHED);
-            let (hashed, empty) = mpsc::channel();
-            let hashing = move || {
-                for piece in unhashed {
-                    hasher.update(&piece);
-                    // Nobody wants it back once copying has stopped.
-                    let _ = hashed.send(piece);
-                }
-            };
-            let begun = thread::Builder::new().spawn_scoped(scope, hashing);
-            begun.map_err(failed("hash what is copied"))?;
-            let copied = old.range(offset, length, |piece| {
-                store(file, promise, written, &piece)?;
-                let _ = stored.send(piece);
-                Ok(empty.try_recv().ok().or_else(|| spare.pop()).unwrap_or_default())
-            });
-            drop(stored);
-            spare.extend(empty);
-            copied
+        old.range(offset, length, |bytes| {
+            self.append(Piece::Lent(bytes))?;
+            Ok(self.hashing.spare())
         })
     }
 
-    /// Appends `bytes`. More than was promised is refused and not written.
+    /// Appends a piece of content as it was received. More than was promised is refused and not written.
+    pub fn receive(&mut self, bytes: Bytes) -> Result<(), StageError> {
+        self.append(Piece::Shared(bytes))
+    }
+
+    fn append(&mut self, piece: Piece) -> Result<(), StageError> {
+        self.store(&piece)?;
+        self.hashing.piece(piece);
+        Ok(())
+    }
+
+    /// Appends `bytes`, the whole of a small file at once. More than was promised is refused and not written.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StageError> {
-        store(&mut self.file, &self.promise, &mut self.written, bytes)?;
-        self.hasher.update(bytes);
+        self.store(bytes)?;
+        self.hashing.bytes(bytes);
         Ok(())
     }
 
@@ -177,9 +159,9 @@ impl Incoming {
         if self.written != self.promise.size {
             return Err(wrong_size(&self.promise, self.written));
         }
-        let Incoming { file, name, promise, hasher, .. } = self;
+        let Incoming { file, name, promise, mut hashing, .. } = self;
         let refused = failed("stage it");
-        let sha256 = hasher.finish();
+        let sha256 = hashing.settled().clone().finish();
         if [promise.sha256, sent].into_iter().flatten().any(|told| told != sha256) {
             file.set_len(0).map_err(&refused)?;
             return Err(StageError::WrongContent);
@@ -189,15 +171,15 @@ impl Incoming {
     }
 
     /// Whether what is there has this SHA-256.
-    pub fn is(&self, sha256: &Digest) -> bool {
-        self.hasher.clone().finish() == *sha256
+    pub fn is(&mut self, sha256: &Digest) -> bool {
+        self.hashing.settled().clone().finish() == *sha256
     }
 
     /// Forgets what was written: the content comes anew, from its beginning.
     pub fn restart(&mut self) -> Result<(), StageError> {
         let emptied = fault::step().and_then(|()| self.file.set_len(0)).and_then(|()| self.file.rewind());
         emptied.map_err(failed("write it anew"))?;
-        (self.hasher, self.written) = (Hasher::new(), 0);
+        (self.hashing, self.written) = (Hashing::default(), 0);
         Ok(())
     }
 
@@ -207,29 +189,29 @@ impl Incoming {
         reading.rewind()?;
         let mut count = 0;
         read_through(reading, |bytes| {
-            self.hasher.update(bytes);
+            self.hashing.bytes(bytes);
             count += bytes.len() as u64;
             Ok(())
         })?;
         self.written = count;
         Ok(())
     }
-}
 
-/// Writes `bytes` behind what there is.
-fn store(file: &mut File, promise: &Promise, written: &mut u64, bytes: &[u8]) -> Result<(), StageError> {
-    let got = written.saturating_add(bytes.len() as u64);
-    if got > promise.size {
-        return Err(wrong_size(promise, got));
+    /// Writes `bytes` behind what there is.
+    fn store(&mut self, bytes: &[u8]) -> Result<(), StageError> {
+        let got = self.written.saturating_add(bytes.len() as u64);
+        if got > self.promise.size {
+            return Err(wrong_size(&self.promise, got));
+        }
+        let stored = fault::step().and_then(|()| self.file.write_all(bytes));
+        if stored.as_ref().is_err_and(is_full) {
+            // Kept to be resumed, it would leave no room for the state, nor for any other run.
+            let _ = self.file.set_len(0);
+        }
+        stored.map_err(failed("write what was received"))?;
+        self.written = got;
+        Ok(())
     }
-    let stored = fault::step().and_then(|()| file.write_all(bytes));
-    if stored.as_ref().is_err_and(is_full) {
-        // Kept to be resumed, it would leave no room for the state, nor for any other run.
-        let _ = file.set_len(0);
-    }
-    stored.map_err(failed("write what was received"))?;
-    *written = got;
-    Ok(())
 }
 
 fn wrong_size(promise: &Promise, got: u64) -> StageError {
@@ -267,6 +249,7 @@ mod tests {
     use crate::core::age::Timestamp;
     use crate::replica::blocks::tests::file_at;
     use crate::replica::expected::Expected;
+    use crate::replica::hashing::WORTH_A_THREAD;
     use crate::replica::testing::*;
     use std::fs;
 
@@ -373,6 +356,29 @@ mod tests {
         let mut told = stage.incoming(&unpromised).unwrap();
         told.write(b"x").unwrap();
         assert!(matches!(told.finish(Some(Digest::of(b"y"))), Err(StageError::WrongContent)));
+    }
+
+    /// Most of it is hashed on a thread of its own: whoever asks how far it is waits for that, and what comes anew goes on from
+    /// the beginning.
+    #[test]
+    fn what_is_received_in_pieces_is_held_to_its_hash_at_every_moment() {
+        let (field, bytes) = (Field::new(&[]), big());
+        let promised = Promise { sha256: None, ..promise("f", &bytes) };
+        let stage = field.stage(1);
+        let mut incoming = stage.incoming(&promised).unwrap();
+        let receive = |incoming: &mut Incoming, bytes: &[u8]| {
+            bytes.chunks(60_000).try_for_each(|piece| incoming.receive(Bytes::copy_from_slice(piece)))
+        };
+        receive(&mut incoming, &bytes[1..]).unwrap();
+        assert!(incoming.is(&Digest::of(&bytes[1..])) && !incoming.is(&Digest::of(&bytes)));
+        assert!(matches!(receive(&mut incoming, b"xy"), Err(StageError::WrongSize { .. })));
+        incoming.restart().unwrap();
+        receive(&mut incoming, &bytes).unwrap();
+        assert_eq!(incoming.finish(Some(Digest::of(&bytes))).unwrap().sha256, Some(Digest::of(&bytes)));
+        let mut wrong = stage.incoming(&Promise { path: path("g"), ..promised }).unwrap();
+        receive(&mut wrong, &bytes[1..]).unwrap();
+        receive(&mut wrong, b"?").unwrap();
+        assert!(matches!(wrong.finish(Some(Digest::of(&bytes))), Err(StageError::WrongContent)));
     }
 
     #[test]

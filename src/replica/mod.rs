@@ -9,6 +9,7 @@ pub mod expected;
 mod fault;
 pub mod filter;
 pub mod hash;
+mod hashing;
 pub mod history;
 pub mod identity;
 pub mod incoming;

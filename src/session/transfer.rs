@@ -329,7 +329,7 @@ fn write_stream(
         }
         while let Some(frame) = frames.frame(&mut bytes).map_err(Broken::failed)? {
             match frame {
-                Frame::Data(piece) => incoming.write(&piece).map_err(Broken::failed)?,
+                Frame::Data(piece) => incoming.receive(chunk.keep(piece)).map_err(Broken::failed)?,
                 Frame::Copy { offset, length } if again.is_some() => {
                     work.copy(item, &mut old, (offset, length), &mut incoming).map_err(Broken::Failed)?
                 }

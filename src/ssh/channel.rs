@@ -1,5 +1,6 @@
 //! A channel of a carrier: bytes in both directions under credit, and an end mark each way.
 
+use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -116,6 +117,19 @@ impl ChannelWriter {
         self.0.port()?.eof().await.map_err(|lost| lane.ended().unwrap_or(lost))?;
         lane.finished.store(true, Ordering::Release);
         Ok(())
+    }
+}
+
+impl Chunk {
+    /// A part of it, or what was made of one, to be kept when the chunk itself is gone.
+    ///
+    /// # Panics
+    /// What is borrowed must be borrowed from this chunk.
+    pub fn keep(&self, part: Cow<'_, [u8]>) -> Bytes {
+        match part {
+            Cow::Borrowed(part) => self.bytes.slice_ref(part),
+            Cow::Owned(made) => made.into(),
+        }
     }
 }
 

@@ -1,0 +1,187 @@
+//! The SHA-256 of content that comes piece by piece: made on a thread of its own once there is much of it, beside whatever else
+//! is done with the pieces. To write a file takes about as long as to hash it.
+
+use std::ops::Deref;
+use std::panic::resume_unwind;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::{Builder, JoinHandle};
+
+use bytes::Bytes;
+
+use crate::core::digest::Hasher;
+
+/// Content of fewer bytes is not worth a thread.
+pub(super) const WORTH_A_THREAD: u64 = 1 << 20;
+/// Bytes that the thread is woken for.
+const BATCH: usize = 256 * 1024;
+/// Batches that may wait for it.
+const UNHASHED: usize = 4;
+
+/// Part of some content.
+#[derive(Debug)]
+pub(super) enum Piece {
+    /// Nobody wants it back.
+    Shared(Bytes),
+    /// Comes back to hold another one: see [`Hashing::spare`].
+    Lent(Vec<u8>),
+}
+
+/// Hashes a stream of pieces.
+#[derive(Debug, Default)]
+pub(super) struct Hashing {
+    /// Of all that came, but for what the thread has or is to have.
+    hasher: Hasher,
+    length: u64,
+    /// What the thread is given next.
+    batch: Vec<Piece>,
+    gathered: usize,
+    beside: Option<Beside>,
+    spare: Option<Vec<u8>>,
+}
+
+/// The thread. It ends with the hasher when nothing more is to come: at the latest when this is dropped, with what waits.
+#[derive(Debug)]
+struct Beside {
+    batches: SyncSender<Vec<Piece>>,
+    hashed: Receiver<Vec<u8>>,
+    thread: JoinHandle<Hasher>,
+}
+
+impl Hashing {
+    /// Appends a piece; waits while too many are not hashed yet.
+    pub(super) fn piece(&mut self, piece: Piece) {
+        self.length = self.length.saturating_add(piece.len() as u64);
+        if self.length >= WORTH_A_THREAD && self.beside.is_none() {
+            self.beside = Beside::begin(&self.hasher);
+        }
+        if self.beside.is_none() {
+            self.hasher.update(&piece);
+            if let Piece::Lent(bytes) = piece {
+                self.spare = Some(bytes);
+            }
+            return;
+        }
+        self.gathered += piece.len();
+        self.batch.push(piece);
+        if self.gathered >= BATCH {
+            self.hand_over();
+        }
+    }
+
+    /// Appends bytes that cannot be kept, and hashes them here.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.length = self.length.saturating_add(bytes.len() as u64);
+        self.settle();
+        self.hasher.update(bytes);
+    }
+
+    /// What held a piece that was lent and has been hashed, or an empty vector.
+    pub(super) fn spare(&mut self) -> Vec<u8> {
+        let hashed = self.beside.as_ref().and_then(|beside| beside.hashed.try_recv().ok());
+        hashed.or_else(|| self.spare.take()).unwrap_or_default()
+    }
+
+    /// The hash of all that came.
+    pub(super) fn settled(&mut self) -> &Hasher {
+        self.settle();
+        &self.hasher
+    }
+
+    /// Ends the thread.
+    fn settle(&mut self) {
+        self.hand_over();
+        if let Some(Beside { batches, thread, .. }) = self.beside.take() {
+            drop(batches);
+            self.hasher = thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        }
+    }
+
+    fn hand_over(&mut self) {
+        self.gathered = 0;
+        let batch = std::mem::take(&mut self.batch);
+        if let Some(beside) = self.beside.as_ref().filter(|_| !batch.is_empty()) {
+            // It takes all that it is given, unless it panics; whoever joins it hears of that.
+            let _ = beside.batches.send(batch);
+        }
+    }
+}
+
+impl Beside {
+    /// Goes on where `hasher` is; `None` if the system has no thread to give.
+    fn begin(hasher: &Hasher) -> Option<Beside> {
+        let (batches, unhashed) = sync_channel(UNHASHED);
+        let (back, hashed) = channel();
+        let hasher = hasher.clone();
+        let thread = Builder::new().name("hash".into()).spawn(move || hash(hasher, &unhashed, &back)).ok()?;
+        Some(Beside { batches, hashed, thread })
+    }
+}
+
+fn hash(mut hasher: Hasher, unhashed: &Receiver<Vec<Piece>>, back: &Sender<Vec<u8>>) -> Hasher {
+    for piece in unhashed.iter().flatten() {
+        hasher.update(&piece);
+        if let Piece::Lent(bytes) = piece {
+            // There are never more of them than were lent. Nobody wants any back at the end.
+            let _ = back.send(bytes);
+        }
+    }
+    hasher
+}
+
+impl Deref for Piece {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Piece::Shared(bytes) => bytes,
+            Piece::Lent(bytes) => bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::digest::Digest;
+    use proptest::prelude::*;
+
+    fn made(hashing: &mut Hashing) -> Digest {
+        hashing.settled().clone().finish()
+    }
+
+    proptest! {
+        /// Whatever is lent, shared or hashed at once, and wherever somebody asks how far it is.
+        #[test]
+        fn pieces_have_the_hash_of_their_bytes_in_order(steps in proptest::collection::vec((0..4u8, 0..400_000usize), 1..30)) {
+            let (mut hashing, mut all) = (Hashing::default(), Vec::new());
+            for (at, (kind, length)) in steps.into_iter().enumerate() {
+                let piece: Vec<u8> = (0..length).map(|byte| (byte * 7 + at) as u8).collect();
+                all.extend_from_slice(&piece);
+                match kind {
+                    0 => hashing.bytes(&piece),
+                    1 => {
+                        let mut lent = hashing.spare();
+                        lent.clear();
+                        lent.extend_from_slice(&piece);
+                        hashing.piece(Piece::Lent(lent));
+                    }
+                    2 => hashing.piece(Piece::Shared(piece.into())),
+                    _ => {
+                        hashing.piece(Piece::Shared(piece.into()));
+                        prop_assert_eq!(made(&mut hashing), Digest::of(&all));
+                    }
+                }
+            }
+            prop_assert_eq!(made(&mut hashing), Digest::of(&all));
+        }
+    }
+
+    #[test]
+    fn what_is_lent_comes_back_once_it_is_hashed() {
+        let mut hashing = Hashing::default();
+        hashing.piece(Piece::Lent(vec![1; 7]));
+        assert_eq!((hashing.spare().len(), hashing.spare().len()), (7, 0));
+        hashing.piece(Piece::Lent(vec![1; WORTH_A_THREAD as usize]));
+        let beside = hashing.beside.as_ref().unwrap();
+        assert_eq!(beside.hashed.recv().unwrap().len(), WORTH_A_THREAD as usize);
+    }
+}
