@@ -1,8 +1,8 @@
-//! Signatures of versions that were sent as a delta: the next delta of the same file need not be told what the other side
-//! has of it.
+//! Signatures of versions that were sent as a delta, or whole if they are large: the next delta of the same file need not be told
+//! what the other side has of it.
 //!
-//! Only who sends a delta keeps one, so that files which never change cost nothing. It is used for the very version that it
-//! was made of, by SHA-256, and what comes of it is held to the SHA-256 of the new version: it may be lost, or wrong.
+//! Only who sends a version keeps one. It is used for the very version that it was made of, by SHA-256, and what comes of it is
+//! held to the SHA-256 of the new version: it may be lost, or wrong.
 
 use std::collections::HashMap;
 

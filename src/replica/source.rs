@@ -7,8 +7,10 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use super::root::{Kind, Near, Root, Stat};
+use crate::core::block::Grid;
 use crate::core::digest::{Digest, Hasher};
 use crate::core::path::RelPath;
+use crate::core::signature::{Making, Signature};
 use crate::core::snapshot;
 
 /// Why a file cannot be sent.
@@ -29,6 +31,7 @@ pub struct Source {
     opened: Stat,
     promised: Option<Digest>,
     hasher: Hasher,
+    signing: Option<Making>,
     read: u64,
 }
 
@@ -48,7 +51,12 @@ impl Source {
         if !same {
             return Err(SourceError::Changed);
         }
-        Ok(Source { file, opened, promised: scanned.sha256, hasher: Hasher::new(), read: 0 })
+        Ok(Source { file, opened, promised: scanned.sha256, hasher: Hasher::new(), signing: None, read: 0 })
+    }
+
+    /// Makes its signature as well, of blocks like this. Nothing may have been read yet.
+    pub fn signing(self, grid: Grid) -> Source {
+        Source { signing: Some(Making::new(grid)), ..self }
     }
 
     /// The file's length.
@@ -73,6 +81,9 @@ impl Source {
             }
         }
         self.hasher.update(&buffer[..filled]);
+        if let Some(signing) = &mut self.signing {
+            signing.new_bytes(&buffer[..filled]);
+        }
         self.read = self.read.saturating_add(filled as u64);
         // A file that grows while it is read must not be followed for ever.
         if self.read > self.opened.size { Err(SourceError::Changed) } else { Ok(filled) }
@@ -97,6 +108,11 @@ impl Source {
 
     /// The SHA-256 of the file, once all of it was read and nothing about it has changed meanwhile.
     pub fn finish(self) -> Result<Digest, SourceError> {
+        self.finish_signed().map(|(digest, _)| digest)
+    }
+
+    /// The same, and the signature that was to be made.
+    pub fn finish_signed(self) -> Result<(Digest, Option<Signature>), SourceError> {
         let now = super::root::stat_of(&self.file).map_err(SourceError::Unreadable)?;
         let same = now.size == self.opened.size
             && now.modified == self.opened.modified
@@ -105,7 +121,7 @@ impl Source {
         if !same || self.read != now.size || self.promised.is_some_and(|promised| promised != digest) {
             return Err(SourceError::Changed);
         }
-        Ok(digest)
+        Ok((digest, self.signing.and_then(Making::finish)))
     }
 }
 

@@ -11,11 +11,11 @@ use tokio::task::spawn_blocking;
 use super::error::SessionError;
 use super::outlet::write_delta;
 use super::transfer;
+use super::versions::random_grid;
 use super::work::Work;
-use crate::core::block::{Block, Grid};
+use crate::core::block::Block;
 use crate::protocol::frame::{BLOCKS, Frame, FrameReader, Opening, put_again, put_blocks, put_grid};
 use crate::replica::blocks::Old;
-use crate::replica::identity::Id;
 use crate::replica::old_blocks::OldBlocks;
 use crate::replica::source::SourceError;
 use crate::ssh::{CarrierError, Channel, ChannelReader, ChannelWriter, Chunk as Packet};
@@ -80,8 +80,8 @@ async fn tell(mut blocks: Blocks, writer: &mut ChannelWriter) -> Result<(), Carr
 /// Whatever goes wrong here makes the list shorter, and the answer longer.
 fn make_blocks(old: Result<Old, SourceError>, frames: &mpsc::Sender<Bytes>) {
     let mut bytes = BytesMut::new();
-    if let (Ok(old), Ok(Id(random))) = (old, Id::random()) {
-        let grid = Grid::of_size(old.size(), u128::from_be_bytes(random) as u64);
+    let old = old.ok().and_then(|old| random_grid(old.size()).map(|grid| (old, grid)));
+    if let Some((old, grid)) = old {
         put_grid(&mut bytes, &grid);
         let mut some: Vec<Block> = Vec::new();
         let _ = old.blocks(&grid, |block| {

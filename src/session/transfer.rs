@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 
 use super::error::SessionError;
 use super::packing::{Packer, Packing};
-use super::versions::unchanged;
+use super::versions::{is_worth_signing, random_grid, unchanged};
 use super::work::Work;
 use crate::core::digest::Digest;
 use crate::protocol::frame::{self, Frame, FrameReader, HEAD, MAX_FRAME, OPENING, Opening};
@@ -93,7 +93,8 @@ fn read_whole(
 }
 
 /// Reads a large file block by block until its end, or until nobody takes the blocks any more.
-fn read_blocks(work: &Work, item: u32, mut source: Source, offset: u64, blocks: &mpsc::Sender<Bytes>) {
+fn read_blocks(work: &Work, item: u32, source: Source, offset: u64, blocks: &mpsc::Sender<Bytes>) {
+    let mut source = signing(source);
     let mut packer = work.packing.packer();
     let mut skipped = source.skip(offset);
     while skipped.is_ok() && source.left() > 0 {
@@ -106,16 +107,26 @@ fn read_blocks(work: &Work, item: u32, mut source: Source, offset: u64, blocks: 
             Err(error) => skipped = Err(error),
         }
     }
-    let end = skipped.and_then(|()| source.finish()).map_or_else(
+    let end = skipped.and_then(|()| source.finish_signed()).map_or_else(
         |error| aborted_by(None, &error),
-        |digest| {
+        |(digest, signature)| {
             work.hashed(item, digest);
+            work.signed(item, digest, signature);
             let mut end = BytesMut::new();
             frame::put_end(&mut end, &digest);
             end.freeze()
         },
     );
     let _ = blocks.blocking_send(end);
+}
+
+/// A file that is worth it is signed while it is read: its next version then goes as a delta of which nothing need be told.
+fn signing(source: Source) -> Source {
+    let size = source.size();
+    match Some(size).filter(|&size| is_worth_signing(size)).and_then(random_grid) {
+        Some(grid) => source.signing(grid),
+        None => source,
+    }
 }
 
 fn read_block(source: &mut Source, packer: &mut Option<Packer>) -> Result<Bytes, SourceError> {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::delta::{self, Blocks};
 use super::error::SessionError;
 use super::work::{Work, failure};
+use crate::core::block::Grid;
 use crate::core::digest::Digest;
 use crate::core::plan::{Act, Item};
 use crate::core::side::Side;
@@ -14,6 +15,7 @@ use crate::core::version::Content;
 use crate::protocol::frame::How;
 use crate::protocol::message::Failure;
 use crate::replica::blocks::Old;
+use crate::replica::identity::Id;
 use crate::replica::incoming::Incoming;
 use crate::replica::old_blocks::OldBlocks;
 use crate::replica::signatures::{self, Sent};
@@ -24,6 +26,21 @@ use crate::replica::stage::StageError;
 const SMALLEST: u64 = 256 * 1024;
 /// Versions larger than this too: the list of blocks would grow too long.
 const LARGEST: u64 = 1 << 40;
+
+/// Versions of at least this size are remembered also when they were sent whole: of a smaller one the next delta is told soon
+/// enough, and whoever never edits what is small, but has much of it, keeps nothing.
+const SIGNED: u64 = 16 << 20;
+
+/// Whether a version of this size is remembered when it was sent whole.
+pub(super) fn is_worth_signing(size: u64) -> bool {
+    (SIGNED..=LARGEST).contains(&size)
+}
+
+/// In which blocks a version of this size is told, or remembered; `None` if the system has no random numbers.
+pub(super) fn random_grid(size: u64) -> Option<Grid> {
+    let Id(random) = Id::random().ok()?;
+    Some(Grid::of_size(size, u128::from_be_bytes(random) as u64))
+}
 
 /// What one side keeps of files that go as a delta, by item.
 #[derive(Default)]

@@ -134,6 +134,23 @@ fn who_sent_an_edit_need_not_be_told_what_the_other_side_has_for_the_next_one() 
     }
 }
 
+#[test]
+fn who_sent_a_large_file_whole_need_not_be_told_for_its_first_edit_what_the_other_side_has() {
+    for one_edits in [true, false] {
+        let (pair, mut content) = (Pair::new(), noise(16 << 20, 1));
+        let side = if one_edits { &pair.one } else { &pair.two };
+        side.write("big", &content, 1000);
+        pair.sync();
+        // The list would be of 2048 blocks of nine bytes.
+        let first = edit(&pair, side, &mut content, 1 << 20, 900);
+        assert!(first < 18_000 + 8192, "{first}");
+        let other = if one_edits { &pair.two } else { &pair.one };
+        let told = edit(&pair, other, &mut content, 1 << 19, 800);
+        assert!(first + 16_000 < told, "{first} and then {told}");
+        pair.assert_settled();
+    }
+}
+
 /// Forgets what the server remembers, as soon as a transfer has begun.
 struct Forgetter(std::path::PathBuf);
 
