@@ -8,7 +8,7 @@
 
 RESULTS.json is what `peers.py --json` writes: {work: {tool: {wall, cpu, wire}}}. Every figure is a ratio to the best
 rsync of the same run: the fastest for the wall time, the one with the fewest bytes for the wire. The same input gives
-the same bytes.
+the same bytes. Where `peers.py --floor` measured the bare act, a line over the bars says how low they could be.
 """
 import argparse, json, sys
 from pathlib import Path
@@ -25,10 +25,10 @@ STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #1f2328; }
 .page { fill: #ffffff; } .title { font-size: 14px; font-weight: 600; } .small { font-size: 11px; }
 .value { paint-order: stroke; stroke: #ffffff; stroke-width: 3; }
-.syncfiles { fill: #0969da; } .unison { fill: #9a6700; } .grid { stroke: #d1d9e0; } .one { stroke: #cf222e; stroke-width: 1.5; stroke-dasharray: 5 3; }
+.syncfiles { fill: #0969da; } .unison { fill: #9a6700; } .grid { stroke: #d1d9e0; } .floor { stroke: #1f2328; stroke-width: 2; } .one { stroke: #cf222e; stroke-width: 1.5; stroke-dasharray: 5 3; }
 @media (prefers-color-scheme: dark) {
 text { fill: #f0f6fc; } .page { fill: #0d1117; } .value { stroke: #0d1117; }
-.syncfiles { fill: #4493f8; } .unison { fill: #d29922; } .grid { stroke: #3d444d; } .one { stroke: #f85149; }
+.syncfiles { fill: #4493f8; } .unison { fill: #d29922; } .grid { stroke: #3d444d; } .floor { stroke: #f0f6fc; } .one { stroke: #f85149; }
 }
 """
 
@@ -62,6 +62,9 @@ def chart(results):
     for at, tool in enumerate(drawn):
         x = LEFT + at * 100
         out += [f'<rect class="{tool}" x="{x}" y="36" width="12" height="12"/>', f'<text x="{x + 18}" y="47">{tool}</text>']
+    if any("floor" in tools for tools in results.values()):
+        x = LEFT + len(drawn) * 100
+        out += [f'<line class="floor" x1="{x}" x2="{x + 12}" y1="42" y2="42"/>', f'<text x="{x + 18}" y="47">the bare act</text>']
     for at, (what, title) in enumerate(ROWS):
         out += row(results, drawn, what, title, HEAD + at * ROW, width)
     return "\n".join(out + ["</svg>", ""])
@@ -87,6 +90,10 @@ def row(results, drawn, what, title, top, width):
                     f"<title>{escape(work)}, {tool}, {title}: {figure}</title></rect>"]
             figures += [f'<text class="small value" x="{x + BAR / 2:g}" y="{y - 4}" text-anchor="middle">'
                         f'{figure}{"↑" if value > TOP else ""}</text>']
+        if (least := ratio(tools, "floor", what)) is not None:
+            y, wide = level(least), max(1, len(here)) * BAR / 2
+            figures += [f'<line class="floor" x1="{middle - wide:g}" x2="{middle + wide:g}" y1="{y}" y2="{y}">'
+                        f"<title>{escape(work)}, the bare act, {title}: {escape(shown(least))}</title></line>"]
     one = f'<line class="one" x1="{LEFT}" x2="{width - RIGHT}" y1="{level(1)}" y2="{level(1)}"/>'
     return out + [one] + figures
 
@@ -94,12 +101,12 @@ def row(results, drawn, what, title, top, width):
 # ---------------------------------------------------------------- the table
 
 def table(results):
-    rows = [["work", "rsync, fastest: s", "syncfiles: s", "wall ratio", "Unison: wall ratio",
-             "rsync, least: MB", "syncfiles: MB", "wire ratio"], ["---"] + ["---:"] * 7]
+    rows = [["work", "rsync, fastest: s", "syncfiles: s", "wall ratio", "the bare act: wall ratio",
+             "Unison: wall ratio", "rsync, least: MB", "syncfiles: MB", "wire ratio"], ["---"] + ["---:"] * 8]
     for work, tools in results.items():
         own = tools.get("syncfiles", {})
         cells = [(best(tools, "wall"), seconds), (own.get("wall"), seconds), (ratio(tools, "syncfiles", "wall"), shown),
-                 (ratio(tools, "unison", "wall"), shown), (best(tools, "wire"), megabytes), (own.get("wire"), megabytes),
+                 (ratio(tools, "floor", "wall"), shown), (ratio(tools, "unison", "wall"), shown), (best(tools, "wire"), megabytes), (own.get("wire"), megabytes),
                  (ratio(tools, "syncfiles", "wire"), shown)]
         rows.append([work] + ["–" if value is None else form(value) for value, form in cells])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)

@@ -6,12 +6,13 @@ use std::process::Command;
 
 use crate::support::process::has;
 
-/// Three workloads: with every tool, without Unison, and with more than the chart has room for.
+/// Three workloads: with every tool, without Unison, and with the bare act and more than the chart has room for.
 const RESULTS: &str = r#"{
     "small": {"rsync": {"wall": 2.0, "cpu": 3, "wire": 5000}, "rsync-z": {"wall": 4.0, "cpu": 5, "wire": 4000},
               "syncfiles": {"wall": 1.0, "cpu": 1, "wire": 1000}, "unison": {"wall": 3.0, "cpu": 4, "wire": 8000}},
     "a<b":   {"rsync": {"wall": 1.0, "cpu": 1, "wire": 9000000}, "syncfiles": {"wall": 0.2, "cpu": 1, "wire": 90}},
-    "big":   {"rsync": {"wall": 1.0, "cpu": 1, "wire": 1000}, "syncfiles": {"wall": 70.0, "cpu": 1, "wire": 1500}}
+    "big":   {"rsync": {"wall": 1.0, "cpu": 1, "wire": 1000}, "syncfiles": {"wall": 70.0, "cpu": 1, "wire": 1500},
+              "floor": {"wall": 0.75, "cpu": 1, "wire": 900}}
 }"#;
 
 /// What `plot.py` prints with these arguments, which must please it.
@@ -49,7 +50,8 @@ fn the_chart_has_two_bars_a_workload_and_tool_and_a_figure_at_each() {
     assert_well_formed(&svg);
     let count = |text: &str| svg.matches(text).count();
     assert_eq!((count(r#"class="bar syncfiles""#), count(r#"class="bar unison""#)), (6, 2));
-    assert_eq!((count(r#"class="one""#), count("</text>")), (2, 27));
+    assert_eq!((count(r#"class="one""#), count(r#"class="floor""#), count("</text>")), (2, 3, 28));
+    assert!(svg.contains("<title>big, the bare act, wall time: 0.75</title>"));
     for figure in [">0.50<", ">1.50<", ">0.20<", ">70.00↑<", ">0.25<", ">2.00↑<", ">&lt;0.0001<", ">a&lt;b<"]
     {
         assert!(svg.contains(figure), "{figure} in {svg}");
@@ -68,8 +70,9 @@ fn the_table_says_what_was_measured_and_what_was_not() {
     let table = plot(&[Path::new("--table"), &json]);
     let rows: Vec<&str> = table.lines().collect();
     assert_eq!(rows.len(), 5);
-    assert_eq!(rows[2], "| small | 2.00 | 1.00 | 0.50 | 1.50 | 0.004 | 0.001 | 0.25 |");
-    assert_eq!(rows[3], "| a<b | 1.00 | 0.20 | 0.20 | – | 9.000 | 0.000 | <0.0001 |");
+    assert_eq!(rows[2], "| small | 2.00 | 1.00 | 0.50 | – | 1.50 | 0.004 | 0.001 | 0.25 |");
+    assert_eq!(rows[3], "| a<b | 1.00 | 0.20 | 0.20 | – | – | 9.000 | 0.000 | <0.0001 |");
+    assert_eq!(rows[4], "| big | 1.00 | 70.00 | 70.00 | 0.75 | – | 0.001 | 0.002 | 1.50 |");
 }
 
 #[test]
