@@ -1,6 +1,6 @@
 //! File content, compressed block by block: each block is a frame of its own, which knows nothing of the others.
 //!
-//! So whoever receives it never holds more than [`MAX_UNPACKED`] bytes for a channel, whatever the sender claims.
+//! So whoever receives it unpacks no more than [`MAX_UNPACKED`] bytes of a channel at once, whatever the sender claims.
 
 use std::cell::RefCell;
 

@@ -1,5 +1,8 @@
-//! The SHA-256 of content that comes piece by piece: made on a thread of its own once there is much of it, beside whatever else
+//! The SHA-256 of content that comes piece by piece: made on a thread of its own where there is much of it, beside whatever else
 //! is done with the pieces. To write a file takes about as long as to hash it.
+//!
+//! Pieces are kept until they are hashed, when whoever sent them may long have been told that there is room for more. They are
+//! few: those of four batches, a megabyte and a piece.
 
 use std::ops::Deref;
 use std::panic::resume_unwind;
@@ -8,14 +11,16 @@ use std::thread::{Builder, JoinHandle};
 
 use bytes::Bytes;
 
-use crate::core::digest::Hasher;
+use crate::core::digest::{Digest, Hasher};
 
 /// Content of fewer bytes is not worth a thread.
 pub(super) const WORTH_A_THREAD: u64 = 1 << 20;
 /// Bytes that the thread is woken for.
 const BATCH: usize = 256 * 1024;
-/// Batches that may wait for it.
-const UNHASHED: usize = 4;
+/// Batches that may wait for it, while one is hashed and one is gathered.
+const UNHASHED: usize = 2;
+/// What a piece counts for at the least, bytes: to keep one costs memory, however short it is.
+const LEAST: usize = 256;
 
 /// Part of some content.
 #[derive(Debug)]
@@ -27,15 +32,18 @@ pub(super) enum Piece {
 }
 
 /// Hashes a stream of pieces.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Hashing {
     /// Of all that came, but for what the thread has or is to have.
     hasher: Hasher,
-    length: u64,
-    /// What the thread is given next.
+    /// Bytes that are still to come.
+    left: u64,
+    /// What the thread is given next, and what that counts for.
     batch: Vec<Piece>,
     gathered: usize,
     beside: Option<Beside>,
+    /// Whether the thread was begun, or was not worth it, or the system had none to give.
+    tried: bool,
     spare: Option<Vec<u8>>,
 }
 
@@ -48,12 +56,18 @@ struct Beside {
 }
 
 impl Hashing {
+    /// Of `size` bytes.
+    pub(super) fn of(size: u64) -> Hashing {
+        let (hasher, batch) = (Hasher::new(), Vec::new());
+        Hashing { hasher, left: size, batch, gathered: 0, beside: None, tried: false, spare: None }
+    }
+
     /// Appends a piece; waits while too many are not hashed yet.
     pub(super) fn piece(&mut self, piece: Piece) {
-        self.length = self.length.saturating_add(piece.len() as u64);
-        if self.length >= WORTH_A_THREAD && self.beside.is_none() {
+        if !std::mem::replace(&mut self.tried, true) && self.left >= WORTH_A_THREAD {
             self.beside = Beside::begin(&self.hasher);
         }
+        self.left = self.left.saturating_sub(piece.len() as u64);
         if self.beside.is_none() {
             self.hasher.update(&piece);
             if let Piece::Lent(bytes) = piece {
@@ -61,7 +75,7 @@ impl Hashing {
             }
             return;
         }
-        self.gathered += piece.len();
+        self.gathered += piece.len().max(LEAST);
         self.batch.push(piece);
         if self.gathered >= BATCH {
             self.hand_over();
@@ -70,7 +84,7 @@ impl Hashing {
 
     /// Appends bytes that cannot be kept, and hashes them here.
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
-        self.length = self.length.saturating_add(bytes.len() as u64);
+        self.left = self.left.saturating_sub(bytes.len() as u64);
         self.settle();
         self.hasher.update(bytes);
     }
@@ -81,10 +95,10 @@ impl Hashing {
         hashed.or_else(|| self.spare.take()).unwrap_or_default()
     }
 
-    /// The hash of all that came.
-    pub(super) fn settled(&mut self) -> &Hasher {
+    /// The hash of all that came so far.
+    pub(super) fn digest(&mut self) -> Digest {
         self.settle();
-        &self.hasher
+        self.hasher.clone().finish()
     }
 
     /// Ends the thread.
@@ -141,18 +155,18 @@ impl Deref for Piece {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::digest::Digest;
     use proptest::prelude::*;
 
-    fn made(hashing: &mut Hashing) -> Digest {
-        hashing.settled().clone().finish()
-    }
+    /// Much more than comes.
+    const MUCH: u64 = 1 << 30;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
         /// Whatever is lent, shared or hashed at once, and wherever somebody asks how far it is.
         #[test]
-        fn pieces_have_the_hash_of_their_bytes_in_order(steps in proptest::collection::vec((0..4u8, 0..400_000usize), 1..30)) {
-            let (mut hashing, mut all) = (Hashing::default(), Vec::new());
+        fn pieces_have_the_hash_of_their_bytes_in_order(steps in proptest::collection::vec((0..4u8, 0..400_000usize), 1..30), size in 0..2 * WORTH_A_THREAD) {
+            let (mut hashing, mut all) = (Hashing::of(size), Vec::new());
             for (at, (kind, length)) in steps.into_iter().enumerate() {
                 let piece: Vec<u8> = (0..length).map(|byte| (byte * 7 + at) as u8).collect();
                 all.extend_from_slice(&piece);
@@ -167,21 +181,40 @@ mod tests {
                     2 => hashing.piece(Piece::Shared(piece.into())),
                     _ => {
                         hashing.piece(Piece::Shared(piece.into()));
-                        prop_assert_eq!(made(&mut hashing), Digest::of(&all));
+                        prop_assert_eq!(hashing.digest(), Digest::of(&all));
                     }
                 }
             }
-            prop_assert_eq!(made(&mut hashing), Digest::of(&all));
+            prop_assert_eq!(hashing.digest(), Digest::of(&all));
         }
     }
 
     #[test]
     fn what_is_lent_comes_back_once_it_is_hashed() {
-        let mut hashing = Hashing::default();
-        hashing.piece(Piece::Lent(vec![1; 7]));
-        assert_eq!((hashing.spare().len(), hashing.spare().len()), (7, 0));
-        hashing.piece(Piece::Lent(vec![1; WORTH_A_THREAD as usize]));
-        let beside = hashing.beside.as_ref().unwrap();
-        assert_eq!(beside.hashed.recv().unwrap().len(), WORTH_A_THREAD as usize);
+        let mut few = Hashing::of(WORTH_A_THREAD - 1);
+        few.piece(Piece::Lent(vec![1; 7]));
+        assert_eq!((few.beside.is_none(), few.spare().len(), few.spare().len()), (true, 7, 0));
+        let mut many = Hashing::of(WORTH_A_THREAD);
+        many.piece(Piece::Lent(vec![1; BATCH]));
+        assert_eq!(many.beside.as_ref().unwrap().hashed.recv().unwrap().len(), BATCH);
+    }
+
+    #[test]
+    fn all_is_hashed_here_where_the_system_has_no_thread_to_give() {
+        let mut hashing = Hashing { tried: true, ..Hashing::of(MUCH) };
+        hashing.piece(Piece::Shared(vec![1; BATCH].into()));
+        assert!(hashing.beside.is_none() && hashing.batch.is_empty());
+        assert_eq!(hashing.digest(), Digest::of(&[1; BATCH]));
+    }
+
+    /// Each of them may keep a buffer of its own alive.
+    #[test]
+    fn pieces_of_a_byte_do_not_gather_for_ever() {
+        let mut hashing = Hashing::of(MUCH);
+        for _ in 0..10_000 {
+            hashing.piece(Piece::Shared(Bytes::from_static(b"1")));
+            assert!(hashing.batch.len() < BATCH / LEAST);
+        }
+        assert_eq!(hashing.digest(), Digest::of(&[b'1'; 10_000]));
     }
 }

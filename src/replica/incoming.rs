@@ -114,7 +114,7 @@ impl Stage {
 
 impl Incoming {
     pub(super) fn new(file: File, name: String, promise: &Promise) -> Incoming {
-        Incoming { file, name, promise: promise.clone(), hashing: Hashing::default(), written: 0 }
+        Incoming { file, name, promise: promise.clone(), hashing: Hashing::of(promise.size), written: 0 }
     }
 
     /// How many bytes are there already; the next ones are written behind them.
@@ -144,7 +144,7 @@ impl Incoming {
         Ok(())
     }
 
-    /// Appends `bytes`, the whole of a small file at once. More than was promised is refused and not written.
+    /// Appends `bytes`, hashing them before it returns. More than was promised is refused and not written.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StageError> {
         self.store(bytes)?;
         self.hashing.bytes(bytes);
@@ -161,7 +161,7 @@ impl Incoming {
         }
         let Incoming { file, name, promise, mut hashing, .. } = self;
         let refused = failed("stage it");
-        let sha256 = hashing.settled().clone().finish();
+        let sha256 = hashing.digest();
         if [promise.sha256, sent].into_iter().flatten().any(|told| told != sha256) {
             file.set_len(0).map_err(&refused)?;
             return Err(StageError::WrongContent);
@@ -172,14 +172,14 @@ impl Incoming {
 
     /// Whether what is there has this SHA-256.
     pub fn is(&mut self, sha256: &Digest) -> bool {
-        self.hashing.settled().clone().finish() == *sha256
+        self.hashing.digest() == *sha256
     }
 
     /// Forgets what was written: the content comes anew, from its beginning.
     pub fn restart(&mut self) -> Result<(), StageError> {
         let emptied = fault::step().and_then(|()| self.file.set_len(0)).and_then(|()| self.file.rewind());
         emptied.map_err(failed("write it anew"))?;
-        (self.hashing, self.written) = (Hashing::default(), 0);
+        (self.hashing, self.written) = (Hashing::of(self.promise.size), 0);
         Ok(())
     }
 

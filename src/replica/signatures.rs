@@ -20,13 +20,17 @@ pub(crate) const TABLE: &str = "
     CREATE TABLE IF NOT EXISTS signature (
         path BLOB PRIMARY KEY,      -- components joined by NUL
         sha256 BLOB NOT NULL,       -- of the version
-        made INTEGER NOT NULL,      -- nanoseconds since 1970
+        made INTEGER NOT NULL,      -- nanoseconds since 1970; a month earlier if it was sent whole
         log2 INTEGER NOT NULL, seed INTEGER NOT NULL,
         blocks BLOB NOT NULL        -- length and weak hash (4 bytes each), strong hash (8 bytes), little-endian
     ) STRICT;";
 
 /// The most that all of them together take, bytes: those that were made last are kept.
 const KEPT: i64 = 64 << 20;
+
+/// By so much one of a version that was sent whole counts as older than it is, nanoseconds: a month. Many large files that come to
+/// stay as they are do not push out what is known of those that are edited.
+const UNEDITED: i64 = 30 * 86_400 * 1_000_000_000;
 
 /// Bytes of one block.
 const BLOCK: usize = 16;
@@ -43,6 +47,8 @@ pub struct Sent {
     pub sha256: Digest,
     /// Its blocks.
     pub signature: Option<Signature>,
+    /// Whether it was sent as a delta: what is edited once is edited again.
+    pub edited: bool,
 }
 
 /// The versions of which signatures are kept, by path.
@@ -114,7 +120,8 @@ fn put(db: &Connection, sent: &Sent, now: Timestamp) -> rusqlite::Result<()> {
         let row = (key, sent.sha256.0);
         return db.execute("DELETE FROM signature WHERE path = ?1 AND sha256 <> ?2", row).map(|_| ());
     };
-    let row = (key, sent.sha256.0, now.0, grid.log2(), grid.seed().cast_signed(), encoded(blocks));
+    let made = if sent.edited { now.0 } else { now.0.saturating_sub(UNEDITED) };
+    let row = (key, sent.sha256.0, made, grid.log2(), grid.seed().cast_signed(), encoded(blocks));
     db.execute("INSERT OR REPLACE INTO signature VALUES (?1, ?2, ?3, ?4, ?5, ?6)", row).map(|_| ())
 }
 
@@ -144,7 +151,12 @@ mod tests {
     fn sent(at: &str, sha256: u8, blocks: usize) -> Sent {
         let block = |at: usize| Block { length: 4096, weak: 7, strong: u64::MAX >> 24 ^ at as u64 };
         let (grid, blocks) = (Grid::new(12, u64::MAX).unwrap(), (0..blocks).map(block).collect());
-        Sent { path: path(at), sha256: Digest([sha256; 32]), signature: Some(Signature { grid, blocks }) }
+        Sent {
+            path: path(at),
+            sha256: Digest([sha256; 32]),
+            signature: Some(Signature { grid, blocks }),
+            edited: true,
+        }
     }
 
     #[test]
@@ -174,8 +186,17 @@ mod tests {
         for (at, name) in (1..).zip(["a", "b", "c", "d"]) {
             keep(&state, &[sent(name, 1, third)], Timestamp(at)).unwrap();
         }
-        let mut names: Vec<_> = kept(&state).unwrap().into_keys().collect();
-        names.sort_unstable();
-        assert_eq!(names, ["b", "c", "d"].map(path));
+        let names = || {
+            let mut names: Vec<_> = kept(&state).unwrap().into_keys().collect();
+            names.sort_unstable();
+            names
+        };
+        assert_eq!(names(), ["b", "c", "d"].map(path));
+        // What is not known to be edited takes no room from them, but for one that is long gone from here.
+        let unedited = |name| Sent { edited: false, ..sent(name, 1, third) };
+        keep(&state, &[unedited("e")], Timestamp(5)).unwrap();
+        assert_eq!(names(), ["b", "c", "d"].map(path));
+        keep(&state, &[unedited("f")], Timestamp(UNEDITED + 5)).unwrap();
+        assert_eq!(names(), ["c", "d", "f"].map(path));
     }
 }

@@ -137,3 +137,40 @@ pub(crate) fn is_gone(error: &io::Error) -> bool {
         None => true,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replica::blocks::blocks;
+    use crate::replica::blocks::tests::file_at;
+    use crate::replica::testing::*;
+
+    /// The other side may have its beginning from an earlier run.
+    #[test]
+    fn a_signature_is_of_all_of_a_file_wherever_what_is_sent_of_it_begins() {
+        let content: String = (0..10_000).map(|number| format!("{number} ")).collect();
+        let (field, grid) = (Field::new(&[("f", &content)]), Grid::of_size(0, 7));
+        for offset in [0, 1, 5000, content.len()] {
+            let source = Source::open(&field.root, &Near::default(), &path("f"), &file_at(&field, "f"));
+            let mut source = source.unwrap().signing(grid);
+            source.skip(offset as u64).unwrap();
+            let mut rest = vec![0; content.len() - offset];
+            rest.chunks_mut(3000).for_each(|part| assert_eq!(source.fill(part).unwrap(), part.len()));
+            let (digest, signature) = source.finish_signed().unwrap();
+            let (mut left, mut made) = (content.as_bytes(), Vec::new());
+            blocks(
+                &grid,
+                |buffer| left.read(buffer),
+                |block| {
+                    made.push(block);
+                    true
+                },
+            )
+            .unwrap();
+            assert_eq!(
+                (digest, signature),
+                (Digest::of(content.as_bytes()), Some(Signature { grid, blocks: made }))
+            );
+        }
+    }
+}

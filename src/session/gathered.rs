@@ -17,7 +17,7 @@ pub(super) struct Gathered {
     failed: BTreeMap<usize, Failure>,
     /// Hashes of this side's files that nobody knew before they were sent.
     pub(super) sent: HashMap<u32, Digest>,
-    /// What is kept of files that go as a delta.
+    /// What is kept of files of which only what differs is, or will be, sent.
     pub(super) deltas: Deltas,
 }
 

@@ -34,7 +34,7 @@ pub(super) fn write_delta(
         let signature = delta(known, read, |piece| outlet.put(piece))?;
         let digest = source.finish()?;
         work.hashed(item, digest);
-        work.signed(item, digest, signature);
+        work.signed(item, digest, signature, true);
         Ok(digest)
     });
     outlet.finish(digest);

@@ -24,8 +24,8 @@ fn in_flight(delay: i64) -> usize {
     (round_trip_ms * 20).clamp(64, 1024)
 }
 
-/// How many large files may be in flight in each direction. Each holds a thread and some blocks of content on both
-/// sides, and a few fill any link.
+/// How many large files may be in flight in each direction. Each holds a thread at the sender, two at the receiver, and some
+/// blocks of content on both sides, and a few fill any link.
 pub(crate) const LARGE_IN_FLIGHT: usize = 32;
 
 /// Asks for the first channels of what this side needs before anybody has agreed to anything, where no file goes the

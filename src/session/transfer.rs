@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 
 use super::error::SessionError;
 use super::packing::{Packer, Packing};
-use super::versions::{is_worth_signing, random_grid, unchanged};
+use super::versions::{signing_grid, unchanged};
 use super::work::Work;
 use crate::core::digest::Digest;
 use crate::protocol::frame::{self, Frame, FrameReader, HEAD, MAX_FRAME, OPENING, Opening};
@@ -111,7 +111,7 @@ fn read_blocks(work: &Work, item: u32, source: Source, offset: u64, blocks: &mps
         |error| aborted_by(None, &error),
         |(digest, signature)| {
             work.hashed(item, digest);
-            work.signed(item, digest, signature);
+            work.signed(item, digest, signature, false);
             let mut end = BytesMut::new();
             frame::put_end(&mut end, &digest);
             end.freeze()
@@ -122,8 +122,7 @@ fn read_blocks(work: &Work, item: u32, source: Source, offset: u64, blocks: &mps
 
 /// A file that is worth it is signed while it is read: its next version then goes as a delta of which nothing need be told.
 fn signing(source: Source) -> Source {
-    let size = source.size();
-    match Some(size).filter(|&size| is_worth_signing(size)).and_then(random_grid) {
+    match signing_grid(source.size()) {
         Some(grid) => source.signing(grid),
         None => source,
     }
@@ -340,7 +339,13 @@ fn write_stream(
         }
         while let Some(frame) = frames.frame(&mut bytes).map_err(Broken::failed)? {
             match frame {
-                Frame::Data(piece) => incoming.receive(chunk.keep(piece)).map_err(Broken::failed)?,
+                Frame::Data(piece) => {
+                    let piece = match piece {
+                        Cow::Borrowed(part) => chunk.keep(part),
+                        Cow::Owned(unpacked) => unpacked.into(),
+                    };
+                    incoming.receive(piece).map_err(Broken::failed)?
+                }
                 Frame::Copy { offset, length } if again.is_some() => {
                     work.copy(item, &mut old, (offset, length), &mut incoming).map_err(Broken::Failed)?
                 }

@@ -27,13 +27,13 @@ const SMALLEST: u64 = 256 * 1024;
 /// Versions larger than this too: the list of blocks would grow too long.
 const LARGEST: u64 = 1 << 40;
 
-/// Versions of at least this size are remembered also when they were sent whole: of a smaller one the next delta is told soon
-/// enough, and whoever never edits what is small, but has much of it, keeps nothing.
+/// Versions of at least this size are remembered although they were sent whole: before a delta the other side would have to read
+/// all of its version. Of smaller ones, most of which are never edited, nothing is kept.
 const SIGNED: u64 = 16 << 20;
 
-/// Whether a version of this size is remembered when it was sent whole.
-pub(super) fn is_worth_signing(size: u64) -> bool {
-    (SIGNED..=LARGEST).contains(&size)
+/// In which blocks a version of this size is remembered when it is sent whole; `None` if it is not.
+pub(super) fn signing_grid(size: u64) -> Option<Grid> {
+    (SIGNED..=LARGEST).contains(&size).then(|| random_grid(size)).flatten()
 }
 
 /// In which blocks a version of this size is told, or remembered; `None` if the system has no random numbers.
@@ -42,11 +42,12 @@ pub(super) fn random_grid(size: u64) -> Option<Grid> {
     Some(Grid::of_size(size, u128::from_be_bytes(random) as u64))
 }
 
-/// What one side keeps of files that go as a delta, by item.
+/// What one side keeps of the two versions of a file, by item.
 #[derive(Default)]
 pub(super) struct Deltas {
-    /// What it sent of them.
+    /// What it sent, and the blocks in all signatures of that.
     signed: HashMap<u32, Sent>,
+    blocks: usize,
     /// The blocks of its own versions that are made before they are asked for.
     made: HashMap<u32, Blocks>,
 }
@@ -118,20 +119,25 @@ impl Work {
         signatures::load(&*self.local.state()?, &item.path, old.sha256?).ok()?
     }
 
-    /// An item's content was sent, and this is its signature. No more are held than are worth keeping.
-    pub(super) fn signed(&self, item: u32, sha256: Digest, signature: Option<Signature>) {
+    /// An item's content was sent, as a delta if it is `edited`, and this is its signature. No more are held than are worth keeping.
+    pub(super) fn signed(&self, item: u32, sha256: Digest, signature: Option<Signature>, edited: bool) {
         let Some(Item { path, .. }) = self.plan.items.get(item as usize) else { return };
-        let signed = &mut self.state().deltas.signed;
-        signed.remove(&item);
-        let blocks = |signature: &Signature| signature.blocks.len();
-        let held: usize = signed.values().filter_map(|sent| sent.signature.as_ref()).map(blocks).sum();
-        let signature = signature.filter(|signature| held + blocks(signature) <= signatures::MOST);
-        signed.insert(item, Sent { path: path.clone(), sha256, signature });
+        let blocks = |sent: &Sent| sent.signature.as_ref().map_or(0, |signature| signature.blocks.len());
+        let deltas = &mut self.state().deltas;
+        deltas.blocks -= deltas.signed.remove(&item).as_ref().map_or(0, blocks);
+        // What was never edited leaves half of the room to what was.
+        let room = if edited { signatures::MOST } else { signatures::MOST / 2 }.saturating_sub(deltas.blocks);
+        let signature = signature.filter(|signature| signature.blocks.len() <= room);
+        if edited || signature.is_some() {
+            let sent = Sent { path: path.clone(), sha256, signature, edited };
+            deltas.blocks += blocks(&sent);
+            deltas.signed.insert(item, sent);
+        }
     }
 
     /// Writes down the signatures of what was sent. Where that fails the next delta is told: no sync fails for it.
     pub(crate) async fn keep_signatures(&self) {
-        let sent: Vec<Sent> = std::mem::take(&mut self.state().deltas.signed).into_values().collect();
+        let sent: Vec<Sent> = std::mem::take(&mut self.state().deltas).signed.into_values().collect();
         let (local, now) = (self.local.clone(), self.now);
         let keeping = move || local.state().map(|state| signatures::keep(&state, &sent, now));
         let _ = tokio::task::spawn_blocking(keeping).await;

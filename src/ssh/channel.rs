@@ -1,6 +1,5 @@
 //! A channel of a carrier: bytes in both directions under credit, and an end mark each way.
 
-use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -121,16 +120,17 @@ impl ChannelWriter {
 }
 
 impl Chunk {
-    /// A part of it, or what was made of one, to be kept when the chunk itself is gone.
-    ///
-    /// # Panics
-    /// What is borrowed must be borrowed from this chunk.
-    pub fn keep(&self, part: Cow<'_, [u8]>) -> Bytes {
-        match part {
-            Cow::Borrowed(part) => self.bytes.slice_ref(part),
-            Cow::Owned(made) => made.into(),
-        }
+    /// `part` of it, to be kept when the chunk is gone: without a copy where it is most of it, as all of the chunk's memory is
+    /// kept with it then.
+    pub fn keep(&self, part: &[u8]) -> Bytes {
+        kept(&self.bytes, part)
     }
+}
+
+fn kept(whole: &Bytes, part: &[u8]) -> Bytes {
+    let (outer, inner) = (whole.as_ptr_range(), part.as_ptr_range());
+    let within = outer.start <= inner.start && inner.end <= outer.end;
+    if within && part.len() >= whole.len() / 2 { whole.slice_ref(part) } else { Bytes::copy_from_slice(part) }
 }
 
 impl Ends {
@@ -244,5 +244,19 @@ impl std::fmt::Debug for ChannelReader {
 impl std::fmt::Debug for ChannelWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "ChannelWriter({})", self.0.lane.id())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_part_of_a_packet_does_not_keep_all_of_its_memory() {
+        let packet = Bytes::from(vec![7; 1000]);
+        let shares = |part: &[u8]| kept(&packet, part).as_ptr() == part.as_ptr();
+        assert!(shares(&packet[4..]) && shares(&packet[..500]));
+        assert!(!shares(&packet[..499]) && !shares(&packet[1000..]) && !shares(&[7; 1000]));
+        assert_eq!(kept(&packet, &packet[1..3]), [7, 7][..]);
     }
 }

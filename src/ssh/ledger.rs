@@ -38,7 +38,7 @@ impl Ledger {
         self.windows
     }
 
-    /// Books a packet that came in. More than was granted ends the connection: this is what bounds our memory.
+    /// Books a packet that came in. More than was granted ends the connection: this bounds the memory of what nobody has taken yet.
     pub(super) fn hold(&self, cost: u32) -> Result<(), CarrierError> {
         let held = self.held.fetch_add(cost, Ordering::SeqCst).saturating_add(cost);
         match held > self.windows.all {

@@ -151,6 +151,16 @@ fn who_sent_a_large_file_whole_need_not_be_told_for_its_first_edit_what_the_othe
     }
 }
 
+#[test]
+fn of_files_that_are_not_large_nothing_is_remembered_before_they_are_edited() {
+    let pair = Pair::new();
+    pair.one.write("big", noise((16 << 20) - 1, 1), 1000);
+    pair.sync();
+    let db = rusqlite::Connection::open(pair.one.path(".syncfiles/state.db")).unwrap();
+    let kept: i64 = db.query_row("SELECT COUNT(*) FROM signature", (), |row| row.get(0)).unwrap();
+    assert_eq!(kept, 0);
+}
+
 /// Forgets what the server remembers, as soon as a transfer has begun.
 struct Forgetter(std::path::PathBuf);
 
