@@ -2,11 +2,11 @@
 //! is done with the pieces. To write a file takes about as long as to hash it.
 //!
 //! Pieces are kept until they are hashed, when whoever sent them may long have been told that there is room for more. They are
-//! few: those of four batches, a megabyte and a piece.
+//! few: those of four batches, which hold some two megabytes at the most.
 
 use std::ops::Deref;
 use std::panic::resume_unwind;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
 use bytes::Bytes;
@@ -27,7 +27,7 @@ const LEAST: usize = 256;
 pub(super) enum Piece {
     /// Nobody wants it back.
     Shared(Bytes),
-    /// Comes back to hold another one: see [`Hashing::spare`].
+    /// What holds it comes back for another one, if not too much does: see [`Hashing::spare`].
     Lent(Vec<u8>),
 }
 
@@ -75,10 +75,23 @@ impl Hashing {
             }
             return;
         }
+        let piece = self.compact(piece);
         self.gathered += piece.len().max(LEAST);
         self.batch.push(piece);
         if self.gathered >= BATCH {
             self.hand_over();
+        }
+    }
+
+    /// The piece without much memory that it does not fill.
+    fn compact(&mut self, piece: Piece) -> Piece {
+        match piece {
+            Piece::Lent(bytes) if bytes.len() < bytes.capacity() / 2 => {
+                let copy = Bytes::copy_from_slice(&bytes);
+                self.spare = Some(bytes);
+                Piece::Shared(copy)
+            }
+            filled => filled,
         }
     }
 
@@ -91,8 +104,8 @@ impl Hashing {
 
     /// What held a piece that was lent and has been hashed, or an empty vector.
     pub(super) fn spare(&mut self) -> Vec<u8> {
-        let hashed = self.beside.as_ref().and_then(|beside| beside.hashed.try_recv().ok());
-        hashed.or_else(|| self.spare.take()).unwrap_or_default()
+        let hashed = || self.beside.as_ref().and_then(|beside| beside.hashed.try_recv().ok());
+        self.spare.take().or_else(hashed).unwrap_or_default()
     }
 
     /// The hash of all that came so far.
@@ -124,19 +137,19 @@ impl Beside {
     /// Goes on where `hasher` is; `None` if the system has no thread to give.
     fn begin(hasher: &Hasher) -> Option<Beside> {
         let (batches, unhashed) = sync_channel(UNHASHED);
-        let (back, hashed) = channel();
+        let (back, hashed) = sync_channel(UNHASHED + 2);
         let hasher = hasher.clone();
         let thread = Builder::new().name("hash".into()).spawn(move || hash(hasher, &unhashed, &back)).ok()?;
         Some(Beside { batches, hashed, thread })
     }
 }
 
-fn hash(mut hasher: Hasher, unhashed: &Receiver<Vec<Piece>>, back: &Sender<Vec<u8>>) -> Hasher {
+fn hash(mut hasher: Hasher, unhashed: &Receiver<Vec<Piece>>, back: &SyncSender<Vec<u8>>) -> Hasher {
     for piece in unhashed.iter().flatten() {
         hasher.update(&piece);
         if let Piece::Lent(bytes) = piece {
-            // There are never more of them than were lent. Nobody wants any back at the end.
-            let _ = back.send(bytes);
+            // As many as can be in use at once are enough; nobody wants any back at the end.
+            let _ = back.try_send(bytes);
         }
     }
     hasher
@@ -216,5 +229,29 @@ mod tests {
             assert!(hashing.batch.len() < BATCH / LEAST);
         }
         assert_eq!(hashing.digest(), Digest::of(&[b'1'; 10_000]));
+    }
+
+    /// Each used to come back, and then to hold a long one.
+    #[test]
+    fn of_many_that_are_lent_few_come_back_and_none_waits_half_empty() {
+        let mut hashing = Hashing::of(MUCH);
+        for _ in 0..10_000 {
+            hashing.piece(Piece::Lent(vec![1]));
+        }
+        let mut roomy = Vec::with_capacity(BATCH);
+        roomy.push(1);
+        hashing.piece(Piece::Lent(roomy));
+        assert!(
+            hashing
+                .batch
+                .iter()
+                .all(|piece| !matches!(piece, Piece::Lent(bytes) if bytes.capacity() >= BATCH))
+        );
+        assert!(hashing.spare().capacity() >= BATCH);
+        hashing.hand_over();
+        let Beside { batches, hashed, thread } = hashing.beside.take().unwrap();
+        drop(batches);
+        assert_eq!(thread.join().unwrap().finish(), Digest::of(&[1; 10_001]));
+        assert!(hashed.iter().count() <= UNHASHED + 2);
     }
 }

@@ -29,7 +29,7 @@ pub(crate) const TABLE: &str = "
 const KEPT: i64 = 64 << 20;
 
 /// By so much one of a version that was sent whole counts as older than it is, nanoseconds: a month. Many large files that come to
-/// stay as they are do not push out what is known of those that are edited.
+/// stay as they are do not push out what is known of those that were edited.
 const UNEDITED: i64 = 30 * 86_400 * 1_000_000_000;
 
 /// Bytes of one block.
@@ -106,6 +106,13 @@ pub fn keep(state: &State, sent: &[Sent], now: Timestamp) -> Result<(), StateErr
 
 const READ: &str = "read what was sent from";
 
+/// What was edited stays that, whoever gets it whole afterwards.
+const PUT: &str = "
+    INSERT INTO signature VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    ON CONFLICT (path) DO UPDATE SET
+        sha256 = excluded.sha256, made = MAX(made, excluded.made),
+        log2 = excluded.log2, seed = excluded.seed, blocks = excluded.blocks";
+
 const FORGET: &str = "
     DELETE FROM signature WHERE path IN (
         SELECT path FROM (
@@ -122,7 +129,7 @@ fn put(db: &Connection, sent: &Sent, now: Timestamp) -> rusqlite::Result<()> {
     };
     let made = if sent.edited { now.0 } else { now.0.saturating_sub(UNEDITED) };
     let row = (key, sent.sha256.0, made, grid.log2(), grid.seed().cast_signed(), encoded(blocks));
-    db.execute("INSERT OR REPLACE INTO signature VALUES (?1, ?2, ?3, ?4, ?5, ?6)", row).map(|_| ())
+    db.execute(PUT, row).map(|_| ())
 }
 
 fn encoded(blocks: &[Block]) -> Vec<u8> {
@@ -194,7 +201,7 @@ mod tests {
         assert_eq!(names(), ["b", "c", "d"].map(path));
         // What is not known to be edited takes no room from them, but for one that is long gone from here.
         let unedited = |name| Sent { edited: false, ..sent(name, 1, third) };
-        keep(&state, &[unedited("e")], Timestamp(5)).unwrap();
+        keep(&state, &[unedited("b"), unedited("e")], Timestamp(5)).unwrap();
         assert_eq!(names(), ["b", "c", "d"].map(path));
         keep(&state, &[unedited("f")], Timestamp(UNEDITED + 5)).unwrap();
         assert_eq!(names(), ["c", "d", "f"].map(path));

@@ -45,11 +45,36 @@ pub(super) fn random_grid(size: u64) -> Option<Grid> {
 /// What one side keeps of the two versions of a file, by item.
 #[derive(Default)]
 pub(super) struct Deltas {
-    /// What it sent, and the blocks in all signatures of that.
-    signed: HashMap<u32, Sent>,
-    blocks: usize,
+    signed: Signed,
     /// The blocks of its own versions that are made before they are asked for.
     made: HashMap<u32, Blocks>,
+}
+
+/// What one side sent, by item. No more signatures are held than are worth keeping.
+#[derive(Default)]
+struct Signed {
+    sent: HashMap<u32, Sent>,
+    /// The blocks in all of them.
+    blocks: usize,
+}
+
+impl Signed {
+    /// Takes in what was sent, in place of what was sent of the item before, if that came out wrong. Of a version that was sent whole
+    /// and has no signature nothing is held.
+    fn add(&mut self, item: u32, sent: Sent) {
+        let blocks = |sent: &Sent| sent.signature.as_ref().map_or(0, |signature| signature.blocks.len());
+        let before = self.sent.remove(&item);
+        self.blocks -= before.as_ref().map_or(0, blocks);
+        let edited = sent.edited || before.is_some_and(|before| before.edited);
+        // What was never edited leaves half of the room to what was.
+        let room = if edited { signatures::MOST } else { signatures::MOST / 2 }.saturating_sub(self.blocks);
+        let signature = sent.signature.filter(|signature| signature.blocks.len() <= room);
+        if edited || signature.is_some() {
+            let sent = Sent { signature, edited, ..sent };
+            self.blocks += blocks(&sent);
+            self.sent.insert(item, sent);
+        }
+    }
 }
 
 impl Work {
@@ -119,25 +144,17 @@ impl Work {
         signatures::load(&*self.local.state()?, &item.path, old.sha256?).ok()?
     }
 
-    /// An item's content was sent, as a delta if it is `edited`, and this is its signature. No more are held than are worth keeping.
+    /// An item's content was sent, as a delta if it is `edited`, and this is its signature.
     pub(super) fn signed(&self, item: u32, sha256: Digest, signature: Option<Signature>, edited: bool) {
         let Some(Item { path, .. }) = self.plan.items.get(item as usize) else { return };
-        let blocks = |sent: &Sent| sent.signature.as_ref().map_or(0, |signature| signature.blocks.len());
-        let deltas = &mut self.state().deltas;
-        deltas.blocks -= deltas.signed.remove(&item).as_ref().map_or(0, blocks);
-        // What was never edited leaves half of the room to what was.
-        let room = if edited { signatures::MOST } else { signatures::MOST / 2 }.saturating_sub(deltas.blocks);
-        let signature = signature.filter(|signature| signature.blocks.len() <= room);
-        if edited || signature.is_some() {
-            let sent = Sent { path: path.clone(), sha256, signature, edited };
-            deltas.blocks += blocks(&sent);
-            deltas.signed.insert(item, sent);
-        }
+        let sent = Sent { path: path.clone(), sha256, signature, edited };
+        self.state().deltas.signed.add(item, sent);
     }
 
     /// Writes down the signatures of what was sent. Where that fails the next delta is told: no sync fails for it.
     pub(crate) async fn keep_signatures(&self) {
-        let sent: Vec<Sent> = std::mem::take(&mut self.state().deltas).signed.into_values().collect();
+        let signed = std::mem::take(&mut self.state().deltas.signed);
+        let sent: Vec<Sent> = signed.sent.into_values().collect();
         let (local, now) = (self.local.clone(), self.now);
         let keeping = move || local.state().map(|state| signatures::keep(&state, &sent, now));
         let _ = tokio::task::spawn_blocking(keeping).await;
@@ -257,6 +274,7 @@ impl From<Stopped> for Failure {
 mod tests {
     use super::*;
     use crate::core::age::Timestamp;
+    use crate::core::block::Block;
     use crate::core::path::RelPath;
     use crate::core::plan::{Plan, Settles, Source, Why};
     use crate::core::policy::Policy;
@@ -338,5 +356,35 @@ mod tests {
         let work = replacing(&temp, SMALLEST - 1).await;
         work.make_ahead();
         assert!(!is_made(&work), "too small for a delta");
+    }
+
+    /// A version with a signature of so many blocks.
+    fn sent(blocks: usize, edited: bool) -> Sent {
+        let blocks = vec![Block { length: 4096, weak: 1, strong: 1 }; blocks];
+        let signature = Some(Signature { grid: Grid::new(12, 1).unwrap(), blocks });
+        Sent { path: RelPath::parse(b"f").unwrap(), sha256: Digest([1; 32]), signature, edited }
+    }
+
+    #[test]
+    fn what_was_sent_whole_takes_half_of_the_room_for_signatures_at_most() {
+        let mut signed = Signed::default();
+        signed.add(1, sent(signatures::MOST / 2 - 9, false));
+        signed.add(2, sent(10, false));
+        assert!(signed.sent.contains_key(&1) && !signed.sent.contains_key(&2));
+        signed.add(3, sent(signatures::MOST / 2, true));
+        signed.add(4, sent(10, true));
+        let has = |item| signed.sent[&item].signature.is_some();
+        assert!(has(3) && !has(4), "that nothing is known of it any more is");
+        assert_eq!(signed.blocks, signatures::MOST - 9);
+    }
+
+    #[test]
+    fn what_comes_whole_after_a_delta_that_was_wrong_was_edited_all_the_same() {
+        let mut signed = Signed::default();
+        signed.add(1, sent(7, true));
+        signed.add(1, sent(5, false));
+        assert_eq!((signed.blocks, signed.sent[&1].edited), (5, true));
+        signed.add(1, Sent { signature: None, ..sent(0, false) });
+        assert_eq!((signed.blocks, signed.sent[&1].edited), (0, true), "what misled goes");
     }
 }
