@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use super::hash::is_as_seen;
@@ -100,26 +101,21 @@ impl Old {
         self.check()
     }
 
-    /// Hands out `length` bytes from `offset` on, piece by piece; for each piece, what is to hold a later one comes back. A range
-    /// that is not within it is refused.
-    pub fn range<E: From<SourceError>>(
-        &self,
-        offset: u64,
-        length: u64,
-        mut each: impl FnMut(Vec<u8>) -> Result<Vec<u8>, E>,
-    ) -> Result<(), E> {
+    /// The `length` bytes from `offset` on, as a range; refused unless it is within the file.
+    pub fn range(&self, offset: u64, length: u64) -> Result<Range<u64>, SourceError> {
         let end = offset.checked_add(length).filter(|&end| end <= self.size()).ok_or(SourceError::Changed)?;
-        let (mut at, mut piece) = (offset, Vec::new());
-        while at < end {
-            piece.resize(PIECE.min(usize::try_from(end - at).unwrap_or(PIECE)), 0);
-            let count = fill_at(&self.file, &mut piece, at).map_err(SourceError::Unreadable)?;
-            if count < piece.len() {
-                return Err(SourceError::Changed.into());
-            }
-            at += count as u64;
-            piece = each(piece)?;
+        Ok(offset..end)
+    }
+
+    /// Takes the first piece off the front of a range, into `room`.
+    pub fn take(&self, range: &mut Range<u64>, mut room: Vec<u8>) -> Result<Vec<u8>, SourceError> {
+        room.resize(PIECE.min(usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(PIECE)), 0);
+        let count = fill_at(&self.file, &mut room, range.start).map_err(SourceError::Unreadable)?;
+        if count < room.len() {
+            return Err(SourceError::Changed);
         }
-        Ok(())
+        range.start += count as u64;
+        Ok(room)
     }
 
     /// Whether it is still what the scan saw.
@@ -161,19 +157,14 @@ pub(super) mod tests {
         let field = Field::new(&[("f", "0123456789")]);
         let scanned = file_at(&field, "f");
         let old = Old::open(&field.root, &path("f"), &scanned).unwrap();
-        let mut got = Vec::new();
-        let mut take = |piece: Vec<u8>| {
-            got.extend_from_slice(&piece);
-            Ok::<_, SourceError>(piece)
-        };
-        old.range(2, 3, &mut take).unwrap();
-        assert!(matches!(old.range(8, 3, &mut take), Err(SourceError::Changed)));
-        assert!(matches!(old.range(u64::MAX, 2, &mut take), Err(SourceError::Changed)));
-        assert_eq!(got, b"234");
+        let take = |offset, length| old.take(&mut old.range(offset, length)?, vec![1; 9]);
+        assert!(matches!(take(8, 3), Err(SourceError::Changed)));
+        assert!(matches!(take(u64::MAX, 2), Err(SourceError::Changed)));
+        assert_eq!(take(2, 3).unwrap(), b"234");
         fs::write(field.at("f"), "0123").unwrap();
         let short = Grid::new(12, 1).unwrap();
         assert!(matches!(old.blocks(&short, |_| true), Err(SourceError::Changed)));
-        assert!(old.range(2, 8, Ok::<_, SourceError>).is_err());
+        assert!(take(2, 8).is_err());
         assert!(Old::open(&field.root, &path("f"), &scanned).is_err());
     }
 }

@@ -127,10 +127,12 @@ impl Incoming {
     where
         E: From<SourceError> + From<StageError>,
     {
-        old.range(offset, length, |bytes| {
-            self.append(Piece::Lent(bytes))?;
-            Ok(self.hashing.spare())
-        })
+        let mut range = old.range(offset, length)?;
+        while !range.is_empty() {
+            let piece = old.take(&mut range, self.hashing.spare())?;
+            self.append(Piece::Lent(piece))?;
+        }
+        Ok(())
     }
 
     /// Appends a piece of content as it was received. More than was promised is refused and not written.
